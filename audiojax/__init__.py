@@ -1,0 +1,1 @@
+"""audiojax: audio classification, tagging and generation in JAX."""

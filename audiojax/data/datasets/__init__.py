@@ -1,0 +1,1 @@
+"""One TFDS builder a data set: `NAME.py` holds `Builder`."""

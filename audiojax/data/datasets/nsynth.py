@@ -1,0 +1,167 @@
+"""NSynth: 4 s notes of single instruments at 16 kHz, eleven instrument families (Engel et al. 2017)."""
+
+import io
+import json
+import pathlib
+import tarfile
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import soundfile
+import tensorflow_datasets as tfds
+
+from audiojax.data.datasets.base import AudioBuilder, Example
+from audiojax.data.datasets.synthesiser import Timbre, play
+from audiojax.errors import DataError
+
+SAMPLE_RATE_HZ, SAMPLES = 16_000, 64_000
+FAMILIES = [
+    *("bass", "brass", "flute", "guitar", "keyboard", "mallet"),
+    *("organ", "reed", "string", "synth_lead", "vocal"),
+]
+URL = "http://download.magenta.tensorflow.org/datasets/nsynth/nsynth-{split}.jsonwav.tar.gz"
+
+# One timbre a family for the stand-in: how loud the harmonics are, how the note starts, sounds and ends.
+TIMBRES = {
+    "bass": Timbre(rolloff=2.2, even=1.0, attack_s=0.01, decay_s=0.9, low_pitch=28, high_pitch=48),
+    "brass": Timbre(rolloff=0.9, even=1.0, attack_s=0.08, decay_s=8.0, vibrato=0.002),
+    "flute": Timbre(rolloff=2.6, even=0.5, attack_s=0.12, decay_s=8.0, noise=0.04, low_pitch=60),
+    "guitar": Timbre(rolloff=1.4, even=0.9, attack_s=0.003, decay_s=0.7),
+    "keyboard": Timbre(rolloff=1.8, even=1.0, attack_s=0.005, decay_s=1.5, stretch=0.0004),
+    "mallet": Timbre(rolloff=1.2, even=0.1, attack_s=0.002, decay_s=0.25, stretch=0.01, low_pitch=60),
+    "organ": Timbre(rolloff=0.6, even=1.0, attack_s=0.02, decay_s=20.0, octaves=True),
+    "reed": Timbre(rolloff=1.0, even=0.05, attack_s=0.05, decay_s=8.0),
+    "string": Timbre(rolloff=1.1, even=0.8, attack_s=0.25, decay_s=8.0, vibrato=0.006, noise=0.01),
+    "vocal": Timbre(rolloff=1.0, even=1.0, attack_s=0.1, decay_s=8.0, vibrato=0.004, formant_hz=800.0),
+}
+
+with tfds.core.registered.skip_registration():
+
+    class Builder(AudioBuilder):
+        """NSynth notes with their instrument family, grouped by instrument."""
+
+        name = "nsynth"
+        input_name = "audio"
+        input_shape = (SAMPLES,)
+        input_dtype = np.int16
+        sample_rate_hz = SAMPLE_RATE_HZ
+        released_examples = {"train": 289_205, "valid": 12_678, "test": 4_096}
+
+        def classes(self) -> list[str]:
+            return FAMILIES
+
+        def released(self, downloads):
+            if self.raw_dir is None:
+                urls = {split: URL.format(split=split) for split in self.released_examples}
+                sources = {split: pathlib.Path(path) for split, path in downloads.download(urls).items()}
+            else:
+                sources = find_splits(self.raw_dir, self.released_examples)
+            return {split: self._notes(source) for split, source in sources.items()}
+
+        def _notes(self, source: pathlib.Path) -> Iterator[Example]:
+            notes, wavs = open_split(source)
+            for note_id, wav in wavs:
+                if (note := notes.pop(note_id, None)) is None:
+                    self.skip(f"{source}: {note_id}.wav", "not named in examples.json")
+                    continue
+                try:
+                    family, instrument = note["instrument_family_str"], note["instrument_str"]
+                    yield Example(note_id, instrument, FAMILIES.index(family), read_note(wav))
+                except (KeyError, ValueError) as error:
+                    self.skip(f"{source}: {note_id}.wav", str(error))
+            for note_id in notes:
+                self.skip(f"{source}: {note_id}.wav", "named in examples.json but absent")
+
+        def stand_in(self):
+            # As in the release, valid and test share instruments with each other, not with train.
+            return {
+                "train": synthesise_notes(instruments=range(0, 6), notes_each=10, seed=0),
+                "valid": synthesise_notes(instruments=range(6, 9), notes_each=10, seed=1),
+                "test": synthesise_notes(instruments=range(6, 9), notes_each=5, seed=2),
+            }
+
+
+def find_splits(raw_dir: pathlib.Path, splits: Iterable[str]) -> dict[str, pathlib.Path]:
+    """Folder or archive of each split that is there. Raises DataError where none is."""
+    found = {}
+    for split in splits:
+        for source in (raw_dir / f"nsynth-{split}.jsonwav.tar.gz", raw_dir / f"nsynth-{split}"):
+            if source.exists():
+                found[split] = source
+    if not found:
+        raise DataError(f"{raw_dir} has neither nsynth-SPLIT/ nor nsynth-SPLIT.jsonwav.tar.gz; put the release there.")
+    return found
+
+
+def open_split(source: pathlib.Path) -> tuple[dict[str, dict], Iterator[tuple[str, bytes]]]:
+    """Returns examples.json as a dictionary and an iterator of (note id, wav file as bytes)."""
+    if source.is_dir():
+        path = source / "examples.json"
+        if not path.exists():
+            raise DataError(f"{path} is absent; unpack the whole of nsynth-*.jsonwav.tar.gz.")
+        wavs = ((wav.stem, wav.read_bytes()) for wav in sorted(source.glob("audio/*.wav")))
+        return parse_notes(path.read_bytes(), str(path)), wavs
+    return parse_notes(*read_archived_json(source)), archived_wavs(source)
+
+
+def read_archived_json(archive: pathlib.Path) -> tuple[bytes, str]:
+    try:
+        with tarfile.open(archive, "r|gz") as tar:
+            for member in tar:
+                if member.name.endswith("examples.json"):
+                    return tar.extractfile(member).read(), f"{archive}: {member.name}"
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise DataError(f"{archive} cannot be read ({error}); download it again.") from error
+    raise DataError(f"{archive} holds no examples.json; download it again.")
+
+
+def archived_wavs(archive: pathlib.Path) -> Iterator[tuple[str, bytes]]:
+    with tarfile.open(archive, "r|gz") as tar:
+        for member in tar:
+            if member.name.endswith(".wav"):
+                yield pathlib.PurePosixPath(member.name).stem, tar.extractfile(member).read()
+
+
+def parse_notes(text: bytes, where: str) -> dict[str, dict]:
+    """examples.json as a dictionary of note id to its properties. Raises DataError if it is anything else."""
+    try:
+        notes = json.loads(text)
+    except ValueError as error:
+        raise DataError(f"{where} is not JSON ({error}); restore the released file.") from error
+    if not isinstance(notes, dict) or not all(isinstance(note, dict) for note in notes.values()):
+        raise DataError(f"{where} is not an object of notes; restore the released file.")
+    return notes
+
+
+def read_note(wav: bytes) -> np.ndarray:
+    """Decodes one note to int16 [samples].
+
+    Raises:
+      ValueError: not a mono 16-bit wav file at 16 kHz of 1 to 64,000 samples.
+    """
+    try:
+        with soundfile.SoundFile(io.BytesIO(wav)) as file:
+            if (file.samplerate, file.subtype, file.channels) != (SAMPLE_RATE_HZ, "PCM_16", 1):
+                raise ValueError(
+                    f"{file.samplerate} Hz, {file.subtype}, {file.channels} channel(s) instead of {SAMPLE_RATE_HZ} Hz, PCM_16, 1"
+                )
+            audio = file.read(dtype="int16")
+    except soundfile.LibsndfileError as error:
+        raise ValueError(f"does not decode ({error.error_string})") from error
+    if not 1 <= len(audio) <= SAMPLES:
+        raise ValueError(f"{len(audio)} samples instead of 1 to {SAMPLES}")
+    return audio
+
+
+def synthesise_notes(instruments: range, notes_each: int, seed: int) -> Iterator[Example]:
+    """Notes of synthesised instruments: each varies its family's timbre, each note its pitch and loudness."""
+    for family, timbre in TIMBRES.items():
+        for number in instruments:
+            label = FAMILIES.index(family)
+            instrument = timbre.vary(np.random.default_rng((label, number)))
+            rng = np.random.default_rng((seed, label, number))
+            pitches = rng.choice(np.arange(timbre.low_pitch, timbre.high_pitch), notes_each, replace=False)
+            for pitch in np.sort(pitches):
+                name = f"{family}_synthetic_{number:03d}"
+                audio = play(instrument, int(pitch), SAMPLE_RATE_HZ, SAMPLES, rng)
+                yield Example(f"{name}-{pitch:03d}-{seed}", name, label, audio)

@@ -1,0 +1,25 @@
+"""Exceptions whose message is one sentence for the user: what is wrong, where, and what to do."""
+
+
+class AudiojaxError(Exception):
+    """Base of every error that `launch.py` prints without a traceback."""
+
+
+class ConfigError(AudiojaxError):
+    """A configuration value, row or name that cannot be used."""
+
+
+class DataError(AudiojaxError):
+    """A release, prepared data set or split that cannot be used."""
+
+
+class RunError(AudiojaxError):
+    """A run folder that cannot be written, read or continued."""
+
+
+class NonFiniteError(AudiojaxError):
+    """A loss or gradient that is no longer a finite number."""
+
+
+class Interrupted(AudiojaxError):
+    """The user or the scheduler asked the run to stop; its state is saved."""

@@ -1,0 +1,90 @@
+"""Devices, axes and shardings; start of the processes of a multi-host run."""
+
+import math
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from audiojax.errors import ConfigError
+
+REPLICATED = PartitionSpec()
+STATE = PartitionSpec("replica")  # [replicas, ...]
+TRAIN = PartitionSpec(None, "replica", "data")  # [steps, replicas, batch, ...]
+EVALUATION = PartitionSpec(None, "data")  # [batches, batch, ...]
+
+
+def start_processes() -> None:
+    """Joins the processes of one run: by JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, else as the
+    cluster (Slurm, TPU pod) tells; a single process stays alone."""
+    if "JAX_COORDINATOR_ADDRESS" in os.environ:
+        jax.distributed.initialize(
+            num_processes=int(os.environ["JAX_NUM_PROCESSES"]), process_id=int(os.environ["JAX_PROCESS_ID"])
+        )
+    elif int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1 or "," in os.environ.get("TPU_WORKER_HOSTNAMES", ""):
+        jax.distributed.initialize()
+
+
+def make_mesh(replicas: int, batch_size: int) -> Mesh:
+    """All devices as replica × data: as many replicas side by side as divide both, the rest share each batch.
+
+    Raises:
+      ConfigError: the batch cannot be cut evenly.
+    """
+    devices = jax.device_count()
+    replica = math.gcd(replicas, devices)
+    if batch_size % (devices // replica):
+        raise ConfigError(
+            f"batch_size={batch_size} is no multiple of the {devices // replica} devices that share a batch."
+        )
+    return jax.make_mesh((replica, devices // replica), ("replica", "data"))
+
+
+def put(tree: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
+    """Arrays that every process holds whole become global arrays; each device receives only its shard."""
+    sharding = NamedSharding(mesh, spec)
+    return jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, sharding, lambda i: x[i]), tree)
+
+
+def local_block(shape: tuple[int, ...], mesh: Mesh, spec: PartitionSpec) -> tuple[slice, ...]:
+    """The block of a global array that this process's devices hold."""
+    indices = NamedSharding(mesh, spec).addressable_devices_indices_map(shape).values()
+    spans = [[s.indices(n)[:2] for s, n in zip(index, shape)] for index in indices]
+    return tuple(slice(min(a for a, _ in dim), max(b for _, b in dim)) for dim in zip(*spans))
+
+
+def put_block(tree: Any, block: tuple[slice, ...], shape: tuple[int, ...], mesh: Mesh, spec: PartitionSpec) -> Any:
+    """Arrays that hold this process's `local_block` of the leading axes `shape` become global arrays."""
+    sharding = NamedSharding(mesh, spec)
+
+    def put_one(x):
+        def shard(index):
+            leading = [slice(s.indices(n)[0] - b.start, s.indices(n)[1] - b.start) for s, n, b in zip(index, shape, block)]
+            return x[tuple(leading)]
+
+        return jax.make_array_from_callback((*shape, *x.shape[len(shape) :]), sharding, shard)
+
+    return jax.tree.map(put_one, tree)
+
+
+def over_replicas(function: Callable, replicas: int, in_axes, out_axes=0) -> Callable:
+    """`jax.vmap` over the replicas; for a single one the axis is taken off and put back, which costs nothing."""
+    if replicas > 1:
+        return jax.vmap(function, in_axes=in_axes, out_axes=out_axes)
+
+    def squeeze(axes, tree):
+        return jax.tree.map(lambda axis, x: x if axis is None else jax.tree.map(lambda y: y[0], x), axes, tree, is_leaf=lambda a: a is None)
+
+    def single(*args):
+        out = function(*(squeeze(axis, arg) for axis, arg in zip(in_axes, args)))
+        return jax.tree.map(lambda axis, x: x if axis is None else jax.tree.map(lambda y: y[None], x), out_axes, out, is_leaf=lambda a: a is None)
+
+    return single
+
+
+def fetch(tree: Any) -> Any:
+    """Replicated or local arrays as NumPy arrays on every process."""
+    return jax.tree.map(np.asarray, jax.device_get(tree))
