@@ -14,7 +14,7 @@ from audiojax.errors import ConfigError
 REPLICATED = PartitionSpec()
 STATE = PartitionSpec("replica")  # [replicas, ...]
 TRAIN = PartitionSpec(None, "replica", "data")  # [steps, replicas, batch, ...]
-EVALUATION = PartitionSpec(None, "data")  # [batches, batch, ...]
+EVALUATION = PartitionSpec("data")  # [batch, ...]
 
 
 def start_processes() -> None:
@@ -70,21 +70,13 @@ def put_block(tree: Any, block: tuple[slice, ...], shape: tuple[int, ...], mesh:
     return jax.tree.map(put_one, tree)
 
 
-def over_replicas(function: Callable, replicas: int, in_axes, out_axes=0) -> Callable:
-    """`jax.vmap` over the replicas; for a single one the axis is taken off and put back, which costs nothing."""
+def over_replicas(function: Callable, replicas: int) -> Callable:
+    """`jax.vmap` over the leading axis; a single replica has the axis taken off and put back, which costs nothing."""
     if replicas > 1:
-        return jax.vmap(function, in_axes=in_axes, out_axes=out_axes)
-
-    def squeeze(axes, tree):
-        return jax.tree.map(lambda axis, x: x if axis is None else jax.tree.map(lambda y: y[0], x), axes, tree, is_leaf=lambda a: a is None)
+        return jax.vmap(function)
 
     def single(*args):
-        out = function(*(squeeze(axis, arg) for axis, arg in zip(in_axes, args)))
-        return jax.tree.map(lambda axis, x: x if axis is None else jax.tree.map(lambda y: y[None], x), out_axes, out, is_leaf=lambda a: a is None)
+        out = function(*jax.tree.map(lambda x: x[0], args))
+        return jax.tree.map(lambda x: x[None], out)
 
     return single
-
-
-def fetch(tree: Any) -> Any:
-    """Replicated or local arrays as NumPy arrays on every process."""
-    return jax.tree.map(np.asarray, jax.device_get(tree))

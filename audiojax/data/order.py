@@ -30,9 +30,8 @@ def train_rows(examples: int, seeds: Sequence[int], batch_size: int, start: int,
     return np.stack([visited(seed) for seed in seeds], axis=1)
 
 
-def evaluation_rows(examples: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Every example once, in order: rows int64 and mask bool, both [batches, batch]; padding repeats example 0."""
-    batches = -(-examples // batch_size)
-    mask = np.arange(batches * batch_size) < examples
-    rows = np.where(mask, np.arange(batches * batch_size), 0)
-    return rows.reshape(batches, batch_size), mask.reshape(batches, batch_size)
+def evaluation_rows(examples: int, batch_size: int) -> np.ndarray:
+    """Every example once, in order: int64 [batches, batch]; the last batch is padded with example 0."""
+    rows = np.zeros(-(-examples // batch_size) * batch_size, np.int64)
+    rows[:examples] = np.arange(examples)
+    return rows.reshape(-1, batch_size)

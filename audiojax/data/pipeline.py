@@ -1,7 +1,7 @@
 """The streaming source: prepared records to batches by tf.data, for what does not fit in device memory."""
 
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -69,28 +69,32 @@ class Stream:
         """Nothing stays on the device."""
         return {}
 
-    def feed(self, name: str, rows: Iterable[np.ndarray], spec: jax.sharding.PartitionSpec) -> Iterator[dict]:
-        """The batches at `rows`, read, decoded and batched ahead in other threads."""
+    def feed(self, name: str, calls: Sequence, rows_of: Callable, spec: jax.sharding.PartitionSpec) -> Iterator[dict]:
+        """For each call the batches at `rows_of(call)`, read and decoded ahead in other threads."""
         part, records = self._parts[name], self._records[self._parts[name].split]
-        rows = list(rows)
-        blocks = [meshes.local_block(chunk.shape, self._mesh, spec) for chunk in rows]
 
-        def serialised(call):
-            return np.array(records.serialised(part.rows[rows[call][blocks[call]].ravel()]), object)
+        def block_of(call: int) -> tuple[tuple[int, ...], tuple[slice, ...], np.ndarray]:
+            rows = rows_of(calls[call])
+            block = meshes.local_block(rows.shape, self._mesh, spec)
+            return rows.shape, block, rows[block]
 
-        def decode(call):
+        def serialised(call: np.ndarray) -> np.ndarray:
+            *_, rows = block_of(int(call))
+            return np.array(records.serialised(part.rows[rows.ravel()]), object)
+
+        def decode(call: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             read = tf.ensure_shape(tf.numpy_function(serialised, [call], tf.string, stateful=False), [None])
             return call, records.parse(read, {self._prepared.input})[self._prepared.input]
 
-        dataset = tf.data.Dataset.range(len(rows)).map(decode, num_parallel_calls=READERS, deterministic=True)
+        dataset = tf.data.Dataset.range(len(calls)).map(decode, num_parallel_calls=READERS, deterministic=True)
         for call, inputs in dataset.prefetch(READERS).as_numpy_iterator():
-            block = rows[call][blocks[call]]
+            shape, block, rows = block_of(int(call))
             local = {
-                "input": inputs.reshape(*block.shape, *self._prepared.input_shape),
-                "length": part.length[block],
-                "label": part.label[block],
+                "input": inputs.reshape(*rows.shape, *self._prepared.input_shape),
+                "length": part.length[rows],
+                "label": part.label[rows],
             }
-            yield meshes.put_block(local, blocks[call], rows[call].shape, self._mesh, spec)
+            yield meshes.put_block(local, block, shape, self._mesh, spec)
 
     @staticmethod
     def take(data: dict, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:

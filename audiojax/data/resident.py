@@ -1,7 +1,7 @@
 """The resident source: whole parts as arrays in device memory, batches gathered there."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -28,10 +28,10 @@ class Resident:
             self._data[name] = meshes.put(arrays, self._mesh, meshes.REPLICATED)
         return self._data[name]
 
-    def feed(self, name: str, rows: Iterable[np.ndarray], spec: jax.sharding.PartitionSpec) -> Iterator[jax.Array]:
-        """Row numbers, as `take` wants them."""
-        for chunk in rows:
-            yield meshes.put(chunk.astype(np.int32), self._mesh, spec)
+    def feed(self, name: str, calls: Sequence, rows_of: Callable, spec: jax.sharding.PartitionSpec) -> Iterator[jax.Array]:
+        """For each call its row numbers `rows_of(call)`, as `take` wants them."""
+        for call in calls:
+            yield meshes.put(rows_of(call).astype(np.int32), self._mesh, spec)
 
     @staticmethod
     def take(data: dict[str, jax.Array], rows: jax.Array) -> dict[str, jax.Array]:

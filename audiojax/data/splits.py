@@ -23,11 +23,10 @@ class Part(NamedTuple):
     label: np.ndarray
     length: np.ndarray
 
-    def __getitem__(self, chosen):
-        """The part's examples where `chosen` (a mask or indices), or the field at an index."""
-        if isinstance(chosen, (int, slice)):
-            return tuple.__getitem__(self, chosen)
-        return Part(self.split, *(field[chosen] for field in tuple.__getitem__(self, slice(1, None))))
+
+def select(part: Part, chosen: np.ndarray) -> Part:
+    """The examples of a part at `chosen`, a mask or indices."""
+    return Part(part.split, *(field[chosen] for field in part[1:]))
 
 
 def make_parts(prepared: Prepared, protocol, seed: int, excluded: tuple[str, ...]) -> tuple[dict[str, Part], list[str]]:
@@ -60,7 +59,7 @@ def make_parts(prepared: Prepared, protocol, seed: int, excluded: tuple[str, ...
     parts = {name: whole[protocol[name]] for name in ("train", "valid", "test")}
     if protocol["train"] == protocol["valid"]:
         held_out = hold_out(parts["train"], protocol["unit"], protocol["valid_fraction"], seed)
-        parts["valid"], parts["train"] = parts["train"][held_out], parts["train"][~held_out]
+        parts["valid"], parts["train"] = select(parts["train"], held_out), select(parts["train"], ~held_out)
     for name, part in parts.items():
         if not len(part.id):
             raise DataError(f"{name} is empty: {prepared.folder} has too few examples in {part.split}.")
@@ -73,7 +72,7 @@ def keep_classes(part: Part, classes: list[str], kept: list[str]) -> Part:
         return part
     renumbered = np.array([kept.index(name) if name in kept else -1 for name in classes], np.int32)
     part = part._replace(label=renumbered[part.label])
-    return part[part.label >= 0]
+    return select(part, part.label >= 0)
 
 
 def hold_out(part: Part, unit: str, fraction: float, seed: int) -> np.ndarray:

@@ -1,0 +1,68 @@
+"""Saving and restoring a run, by Orbax: asynchronous, whole or not at all."""
+
+import logging
+import pathlib
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from audiojax.errors import RunError
+
+logging.getLogger("absl").setLevel(logging.ERROR)
+
+
+class Checkpoints:
+    """The checkpoints of one run, newest `keep` of them."""
+
+    def __init__(self, folder: pathlib.Path, keep: int):
+        self._folder = folder
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
+        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+
+    def save(self, step: int, tree: Any, progress: dict) -> None:
+        """Saves a pytree of arrays and JSON-able values while training goes on.
+
+        Raises:
+          RunError: this one, or the one before that was still being written, cannot be saved.
+        """
+        arguments = ocp.args.Composite(tree=ocp.args.StandardSave(tree), progress=ocp.args.JsonSave(progress))
+        self._guard(lambda: self._manager.save(step, args=arguments, force=True))
+
+    def wait(self) -> None:
+        """Returns once everything is on disk. Raises RunError where that failed."""
+        self._guard(self._manager.wait_until_finished)
+
+    def latest_step(self) -> int | None:
+        return self._manager.latest_step()
+
+    def restore(self, like: Any) -> tuple[Any, dict]:
+        """The newest checkpoint, with the structure, types and shardings of `like`, and its JSON part."""
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        step = self.latest_step()
+        arguments = ocp.args.Composite(tree=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore())
+        try:
+            restored = self._manager.restore(step, args=arguments)
+        except (ValueError, KeyError, OSError) as error:
+            raise RunError(
+                f"{self._folder}/{step} cannot be restored ({_first_line(error)}); delete that folder to go on from the one before."
+            ) from error
+        return restored["tree"], restored["progress"]
+
+    def close(self) -> None:
+        self._manager.close()
+
+    def _guard(self, operation) -> None:
+        try:
+            operation()
+        except Exception as error:  # What a full disk raises depends on the layer that met it.
+            latest = self.latest_step()
+            kept = f"step {latest} is kept" if latest is not None else "no earlier one exists"
+            raise RunError(
+                f"a checkpoint cannot be saved in {self._folder} ({_first_line(error)}); {kept}: free some space and start"
+                " the same command again."
+            ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:300]

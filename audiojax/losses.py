@@ -1,0 +1,35 @@
+"""Losses: pure functions of logits and labels, one value an example."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def sigmoid_cross_entropy(logits_BK: jax.Array, label: jax.Array) -> jax.Array:
+    """Binary cross-entropy of independent labels, summed over the classes: float32 [B].
+
+    label: int [B], or one weight in 0…1 for each class [B, K].
+    """
+    return optax.sigmoid_binary_cross_entropy(logits_BK, _targets(label, logits_BK)).sum(-1)
+
+
+def softmax_cross_entropy(logits_BK: jax.Array, label: jax.Array) -> jax.Array:
+    """Cross-entropy of one distribution over the classes: float32 [B].
+
+    label: int [B], or [B, K] in 0…1; several labels share the probability evenly.
+    """
+    targets_BK = _targets(label, logits_BK)
+    return optax.softmax_cross_entropy(logits_BK, targets_BK / targets_BK.sum(-1, keepdims=True))
+
+
+def _targets(label: jax.Array, logits_BK: jax.Array) -> jax.Array:
+    if label.ndim == 1:
+        return jax.nn.one_hot(label, logits_BK.shape[-1])
+    return label.astype(jnp.float32)
+
+
+def probabilities(loss: str, logits_BK: jax.Array) -> jax.Array:
+    """The scores in 0…1 that a network trained with `loss` gives: float32 [B, K]."""
+    if loss == "softmax_cross_entropy":
+        return jax.nn.softmax(logits_BK)
+    return jax.nn.sigmoid(logits_BK)

@@ -1,0 +1,77 @@
+"""Layers that several networks share."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+def initialiser(name: str) -> Callable:
+    """An initialiser of `flax.linen.initializers` by name, such as "glorot_uniform"."""
+    return getattr(nn.initializers, name)()
+
+
+class LSTM(nn.Module):
+    """One LSTM layer over time: x_BTF to every output h_BTH.
+
+    The input projections of all steps are one product ahead of the scan, which carries the recurrent part alone.
+    Gates in the order input, forget, cell, output; the forget gate's bias starts at one, as in Jozefowicz et al. 2015.
+    """
+
+    features: int
+    kernel_init: Callable
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x_BTF: jax.Array) -> jax.Array:
+        def forget_bias(key, shape, dtype):
+            return jnp.zeros(shape, dtype).at[self.features : 2 * self.features].set(1)
+
+        projected = nn.Dense(
+            4 * self.features, kernel_init=self.kernel_init, bias_init=forget_bias, dtype=self.dtype, name="input"
+        )(x_BTF)
+        zeros = jnp.zeros((x_BTF.shape[0], self.features), self.dtype)
+        recurrence = nn.scan(
+            LSTMStep, variable_broadcast="params", split_rngs={"params": False}, in_axes=1, out_axes=1
+        )
+        return recurrence(self.features, self.dtype, name="recurrent")((zeros, zeros), projected)[1]
+
+
+class LSTMStep(nn.Module):
+    """One step of the recurrence: ((h, c), projected input) to ((h, c), h)."""
+
+    features: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, carry, projected_BG):
+        h, c = carry
+        gates = projected_BG + nn.Dense(
+            4 * self.features,
+            use_bias=False,
+            kernel_init=orthogonal_gates,
+            dtype=self.dtype,
+            name="hidden",
+        )(h)
+        i, f, g, o = jnp.split(gates, 4, axis=-1)
+        c = nn.sigmoid(f) * c + nn.sigmoid(i) * jnp.tanh(g)
+        h = nn.sigmoid(o) * jnp.tanh(c)
+        return (h, c), h
+
+
+def orthogonal_gates(key, shape, dtype):
+    """One orthogonal matrix for each of the four gates."""
+    keys = jax.random.split(key, 4)
+    square = (shape[0], shape[1] // 4)
+    return jnp.concatenate([nn.initializers.orthogonal()(k, square, dtype) for k in keys], axis=1)
+
+
+def max_pool(x_BTF: jax.Array, width: int) -> jax.Array:
+    """Maximum over windows of `width` steps that do not overlap; a remainder is dropped: [B, T // width, F].
+
+    A reshape, because the gradient of a windowed reduction is slow on CPU.
+    """
+    batch, steps, features = x_BTF.shape
+    whole = x_BTF[:, : steps // width * width]
+    return whole.reshape(batch, steps // width, width, features).max(2)

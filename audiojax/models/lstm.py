@@ -1,0 +1,37 @@
+"""Stacked LSTM layers, then dense layers on the outputs of all steps: `lstm` of Li's study."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from audiojax.models import layers
+
+
+class Model(nn.Module):
+    """x_BTF to logits [B, classes]: LSTM layers, every output of the last one flattened, dense layers with ReLU.
+
+    lstm, dense: units of each layer. input_dropout, lstm_dropout, dense_dropout: rates on the input and after each
+    LSTM and dense layer.
+    """
+
+    classes: int
+    dtype: jnp.dtype
+    kernel_init: str
+    lstm: tuple[int, ...]
+    dense: tuple[int, ...]
+    input_dropout: float
+    lstm_dropout: float
+    dense_dropout: float
+
+    @nn.compact
+    def __call__(self, x_BTF: jax.Array, train: bool) -> jax.Array:
+        init = layers.initialiser(self.kernel_init)
+        x = nn.Dropout(self.input_dropout, deterministic=not train)(x_BTF.astype(self.dtype))
+        for units in self.lstm:
+            x = layers.LSTM(units, init, self.dtype)(x)
+            x = nn.Dropout(self.lstm_dropout, deterministic=not train)(x)
+        x = x.reshape(x.shape[0], -1)
+        for units in self.dense:
+            x = nn.relu(nn.Dense(units, kernel_init=init, dtype=self.dtype)(x))
+            x = nn.Dropout(self.dense_dropout, deterministic=not train)(x)
+        return nn.Dense(self.classes, kernel_init=init, dtype=self.dtype)(x).astype(jnp.float32)

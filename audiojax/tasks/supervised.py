@@ -1,0 +1,97 @@
+"""Classification and tagging: input -> features -> logits -> loss."""
+
+import functools
+import importlib
+import pkgutil
+
+import flax
+import jax
+import jax.numpy as jnp
+import optax
+
+from audiojax import frontend, losses, models, optim
+from audiojax.errors import ConfigError
+from audiojax.state import TrainState
+
+
+class Task:
+    """The pure functions of one replica's training, from a config.
+
+    Raises:
+      ConfigError: an unknown front end, model or loss, or arguments that they do not take.
+    """
+
+    def __init__(self, config, classes: int, total_steps: int):
+        self._features = named(frontend, "frontend", config.frontend)
+        self._model = build_model(config, classes)
+        if config.task.loss not in ("sigmoid_cross_entropy", "softmax_cross_entropy"):
+            raise ConfigError(f"task.loss={config.task.loss!r} is unknown; losses: sigmoid_cross_entropy, softmax_cross_entropy.")
+        self._loss_name = config.task.loss
+        self._loss = getattr(losses, config.task.loss)
+        self._optimiser = optim.make(config.optim, total_steps)
+
+    def init(self, key: jax.Array, batch: dict[str, jax.Array]) -> TrainState:
+        """The state of one replica before its first step; `batch` gives shapes only."""
+        x = self._features(batch["input"], batch["length"])
+        variables = flax.core.unfreeze(self._model.init(key, x, train=False))
+        params = variables.pop("params")
+        return TrainState(jnp.zeros((), jnp.int32), params, variables, self._optimiser.init(params))
+
+    def train_step(self, state: TrainState, batch: dict[str, jax.Array], key: jax.Array):
+        """One update. Returns the new state and {"loss", "grad_norm"}, means over the batch."""
+        x = self._features(batch["input"], batch["length"])
+
+        def mean_loss(params):
+            logits_BK, updated = self._model.apply(
+                {"params": params} | state.model_state,
+                x,
+                train=True,
+                rngs={"dropout": key},
+                mutable=list(state.model_state),
+            )
+            return self._loss(logits_BK, batch["label"]).mean(), updated
+
+        (loss, model_state), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
+        updates, opt_state = self._optimiser.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        logs = {"loss": loss, "grad_norm": optax.global_norm(grads)}
+        return TrainState(state.step + 1, params, model_state, opt_state), logs
+
+    def evaluated(self, state: TrainState):
+        """What is evaluated and kept of a state: (params, model_state)."""
+        return optim.evaluated_params(state.params, state.opt_state), state.model_state
+
+    def eval_step(self, params, model_state, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        """{"score": probabilities [B, K], "loss": [B]}."""
+        x = self._features(batch["input"], batch["length"])
+        logits_BK = self._model.apply({"params": params} | model_state, x, train=False)
+        return {
+            "score": losses.probabilities(self._loss_name, logits_BK),
+            "loss": self._loss(logits_BK, batch["label"]),
+        }
+
+
+def named(module, section: str, config):
+    """The function `config.name` of a module, with the rest of the section as its arguments."""
+    arguments = dict(config)
+    name = arguments.pop("name")
+    known = [n for n, f in vars(module).items() if callable(f) and f.__module__ == module.__name__ and not n.startswith("_")]
+    if name not in known:
+        raise ConfigError(f"{section}.name={name!r} is unknown; known: {', '.join(sorted(known))}.")
+    return functools.partial(getattr(module, name), **arguments)
+
+
+def build_model(config, classes: int):
+    """The network of `config.model`: class Model of models/NAME.py."""
+    arguments = dict(config.model)
+    name = arguments.pop("name")
+    known = [module.name for module in pkgutil.iter_modules(models.__path__) if module.name != "layers"]
+    if name not in known:
+        raise ConfigError(f"model.name={name!r} is unknown; models: {', '.join(known)}.")
+    if config.dtype not in ("float32", "bfloat16"):
+        raise ConfigError(f"dtype={config.dtype!r} is unknown; it must be float32 or bfloat16.")
+    model = importlib.import_module(f"audiojax.models.{name}").Model
+    try:
+        return model(classes=classes, dtype=jnp.dtype(config.dtype), **arguments)
+    except TypeError as error:
+        raise ConfigError(f"model {name}: {error}.") from error

@@ -1,0 +1,135 @@
+"""What a run leaves in its folder: config.json, metrics.jsonl, TensorBoard events, predictions, result.json."""
+
+import importlib.metadata
+import json
+import pathlib
+import platform
+import subprocess
+
+import jax
+import numpy as np
+import tensorboardX
+
+from audiojax.errors import RunError
+
+PACKAGES = ("audiojax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
+
+
+class Writer:
+    """Writes a run's folder; on every process but the first it does nothing."""
+
+    def __init__(self, workdir: pathlib.Path, config: dict):
+        self._workdir = workdir
+        self._main = jax.process_index() == 0
+        claim(workdir, config, write=self._main)
+        self._board = None
+
+    def rewind(self, step: int) -> None:
+        """Forgets what an interrupted run logged after `step`, the one it is continued from."""
+        if not self._main:
+            return
+        path = self._workdir / "metrics.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        kept = [line for line in lines if logged_step(line) <= step]
+        write_atomically(path, "".join(line + "\n" for line in kept))
+        self._board = tensorboardX.SummaryWriter(str(self._workdir / "tensorboard"), purge_step=step + 1)
+
+    def log(self, step: int, values: dict[str, list[float]]) -> None:
+        """One line of metrics.jsonl, and one point of each curve a replica."""
+        if not self._main:
+            return
+        with open(self._workdir / "metrics.jsonl", "a") as file:
+            file.write(json.dumps({"step": step} | values) + "\n")
+        for name, replicas in values.items():
+            for replica, value in enumerate(replicas):
+                tag = name if len(replicas) == 1 else f"{name}/replica_{replica}"
+                self._board.add_scalar(tag, value, step)
+
+    def predictions(self, split: str, ids: np.ndarray, label: np.ndarray, score: np.ndarray) -> None:
+        """predictions/SPLIT.npz: id [N], label, score [N, classes] ([replicas, N, classes] where there are several)."""
+        if not self._main:
+            return
+        folder = self._workdir / "predictions"
+        folder.mkdir(exist_ok=True)
+        temporary = folder / f".{split}.npz"
+        np.savez(temporary, id=ids, label=label, score=score[0] if len(score) == 1 else score)
+        temporary.replace(folder / f"{split}.npz")
+
+    def result(self, result: dict) -> None:
+        """result.json, last and at once: it marks the run as finished."""
+        if self._main:
+            write_atomically(self._workdir / "result.json", json.dumps(result, indent=1) + "\n")
+
+    def close(self) -> None:
+        if self._board:
+            self._board.close()
+
+
+def claim(workdir: pathlib.Path, config: dict, write: bool) -> None:
+    """Makes `workdir` the folder of this config, or checks that it is.
+
+    Raises:
+      RunError: it belongs to another config, or cannot be written.
+    """
+    path = workdir / "config.json"
+    config = json.loads(json.dumps(config))
+    try:
+        if path.exists():
+            differing = differences(json.loads(path.read_text()), config)
+            if differing:
+                raise RunError(
+                    f"{workdir} belongs to a run with {'; '.join(differing[:3])}"
+                    + (f" and {len(differing) - 3} more differences" if len(differing) > 3 else "")
+                    + "; choose another --workdir, or that config."
+                )
+        elif write:
+            workdir.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, json.dumps(config, indent=1) + "\n")
+    except (OSError, ValueError) as error:
+        raise RunError(f"--workdir={workdir} cannot be used ({error}); choose a folder that can be written.") from error
+
+
+def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
+    """Keys that differ between two configs, each as "key=old (now new)"."""
+    found = []
+    for key in sorted(old.keys() | new.keys()):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(f"{prefix}{key}={a!r} (now {b!r})")
+    return found
+
+
+def read_result(workdir: pathlib.Path) -> dict | None:
+    """The result of a finished run, or None."""
+    path = workdir / "result.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def logged_step(line: str) -> float:
+    """The step of a line of metrics.jsonl; infinity for one that was cut short."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
+
+
+def write_atomically(path: pathlib.Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def provenance() -> dict:
+    """device, versions and commit of this program."""
+    kinds = sorted({device.device_kind for device in jax.devices()})
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=pathlib.Path(__file__).parent
+    )
+    return {
+        "device": f"{jax.device_count()} × {', '.join(kinds)} ({platform.machine()})",
+        "versions": {"python": platform.python_version()}
+        | {package: importlib.metadata.version(package) for package in PACKAGES},
+        "commit": commit.stdout.strip() or None,
+    }
