@@ -1,6 +1,5 @@
 """Saving and restoring a run, by Orbax: asynchronous, whole or not at all."""
 
-import logging
 import pathlib
 from typing import Any
 
@@ -8,9 +7,6 @@ import jax
 import orbax.checkpoint as ocp
 
 from audiojax.errors import RunError
-
-logging.getLogger("absl").setLevel(logging.ERROR)
-
 
 class Checkpoints:
     """The checkpoints of one run, newest `keep` of them."""

@@ -44,8 +44,12 @@ class Evaluator:
         joined = (np.concatenate([np.asarray(output[field]) for output in outputs], 1) for field in Scores._fields)
         return Scores(*(field[:, :examples] for field in joined))
 
-    def summary(self, name: str, scores: Scores) -> dict[str, list[float]]:
-        """Every metric as a list over replicas."""
+    def by_class(self, name: str, scores: Scores) -> list[dict[str, np.ndarray]]:
+        """What each class scores, a dictionary a replica."""
+        return [metrics.by_class(score, self._parts[name].label) for score in scores.score]
+
+    def summary(self, name: str, scores: Scores, by_class: list[dict[str, np.ndarray]]) -> dict[str, list[float]]:
+        """Every scalar metric as a list over replicas."""
         label = self._parts[name].label
-        each = [metrics.summary(score, label, loss) for score, loss in zip(*scores)]
+        each = [metrics.summary(score, label, loss, classes) for score, loss, classes in zip(*scores, by_class)]
         return {metric: [values[metric] for values in each] for metric in each[0]}

@@ -2,12 +2,12 @@
 
 import math
 import os
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from audiojax.errors import ConfigError
 
@@ -17,9 +17,16 @@ TRAIN = PartitionSpec(None, "replica", "data")  # [steps, replicas, batch, ...]
 EVALUATION = PartitionSpec("data")  # [batch, ...]
 
 
-def start_processes() -> None:
-    """Joins the processes of one run: by JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, else as the
-    cluster (Slurm, TPU pod) tells; a single process stays alone."""
+def start() -> None:
+    """Readies JAX for a run: what it compiles is kept for the next start, and the processes of one run join.
+
+    The processes find each other by JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, else as the cluster
+    (Slurm, TPU pod) tells; a single process stays alone. JAX_COMPILATION_CACHE_DIR moves the cache.
+    """
+    if not jax.config.jax_compilation_cache_dir:
+        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path("~/.cache/audiojax/xla").expanduser()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     if "JAX_COORDINATOR_ADDRESS" in os.environ:
         jax.distributed.initialize(
             num_processes=int(os.environ["JAX_NUM_PROCESSES"]), process_id=int(os.environ["JAX_PROCESS_ID"])
@@ -40,7 +47,8 @@ def make_mesh(replicas: int, batch_size: int) -> Mesh:
         raise ConfigError(
             f"batch_size={batch_size} is no multiple of the {devices // replica} devices that share a batch."
         )
-    return jax.make_mesh((replica, devices // replica), ("replica", "data"))
+    auto = (AxisType.Auto, AxisType.Auto)
+    return jax.make_mesh((replica, devices // replica), ("replica", "data"), axis_types=auto)
 
 
 def put(tree: Any, mesh: Mesh, spec: PartitionSpec) -> Any:

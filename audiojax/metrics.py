@@ -1,7 +1,7 @@
 """Scores of a split: pure functions of probabilities and labels, by scikit-learn where it has the metric."""
 
+import concurrent.futures
 import math
-import warnings
 
 import numpy as np
 import scipy.stats
@@ -10,49 +10,69 @@ import sklearn.metrics
 LOWER_IS_BETTER = {"loss"}
 
 
-def summary(score_NK: np.ndarray, label: np.ndarray, loss_N: np.ndarray) -> dict[str, float]:
+def by_class(score_NK: np.ndarray, label: np.ndarray) -> dict[str, np.ndarray]:
+    """What each class scores; NaN where a class has no positive example, or (AUC) no negative one.
+
+    Args:
+      score_NK: probabilities. label: int [N], or multi-hot [N, K].
+
+    Returns:
+      average_precision, auc and support, each [K]; for single labels also precision, recall and f1 [K], and confusion
+      [K, K], rows the truth.
+    """
+    hot_NK = label if label.ndim == 2 else np.eye(score_NK.shape[1], dtype=np.uint8)[label]
+    support_K = hot_NK.sum(0, dtype=np.int64)
+    positive_K = support_K > 0
+    mixed_K = positive_K & (support_K < len(label))
+    average_precision_K = np.full(score_NK.shape[1], np.nan)
+    auc_K = average_precision_K.copy()
+    with concurrent.futures.ThreadPoolExecutor() as threads:  # Most of the time is sorting, which frees the lock.
+        average_precision_K[positive_K] = list(
+            threads.map(sklearn.metrics.average_precision_score, hot_NK.T[positive_K], score_NK.T[positive_K])
+        )
+        auc_K[mixed_K] = list(threads.map(sklearn.metrics.roc_auc_score, hot_NK.T[mixed_K], score_NK.T[mixed_K]))
+    classes = {"average_precision": average_precision_K, "auc": auc_K, "support": support_K}
+    if label.ndim == 1:
+        chosen, numbers = score_NK.argmax(1), np.arange(score_NK.shape[1])
+        columns = sklearn.metrics.precision_recall_fscore_support(label, chosen, labels=numbers, zero_division=0)
+        classes |= dict(zip(("precision", "recall", "f1"), columns[:3]))
+        classes["confusion"] = sklearn.metrics.confusion_matrix(label, chosen, labels=numbers)
+    return classes
+
+
+def summary(score_NK: np.ndarray, label: np.ndarray, loss_N: np.ndarray, classes: dict) -> dict[str, float]:
     """All scalar metrics of one replica on one split.
 
     Args:
-      score_NK: probabilities. label: int [N], or multi-hot [N, K]. loss_N: loss of each example.
+      score_NK, label: as for `by_class`, whose result is `classes`. loss_N: loss of each example.
 
     Returns:
-      loss, mAP, mAUC and d_prime (macro, over the classes for which they are defined: mAP wants a positive example,
-      mAUC a negative one too), and for single labels accuracy, top3, top5, macro_f1, map_at_3.
+      loss, mAP, mAUC and d_prime (means over the classes for which they are defined), and for single labels accuracy,
+      top3, top5, macro_f1 (over the classes that occur) and map_at_3.
     """
-    hot_NK = label if label.ndim == 2 else np.eye(score_NK.shape[1], dtype=np.uint8)[label]
-    positive = hot_NK.any(0)
-    ranked = positive & ~hot_NK.all(0)
     values = {"loss": float(np.mean(loss_N, dtype=np.float64))}
     if label.ndim == 1:
         values |= single_label(score_NK, label)
-    values["mAP"] = float(
-        sklearn.metrics.average_precision_score(hot_NK[:, positive], score_NK[:, positive], average="macro")
-    )
-    mean_auc = (
-        float(sklearn.metrics.roc_auc_score(hot_NK[:, ranked], score_NK[:, ranked], average="macro"))
-        if ranked.any()
-        else math.nan
-    )
-    return values | {"mAUC": mean_auc, "d_prime": d_prime(mean_auc)}
+        values["macro_f1"] = float(classes["f1"][classes["support"] > 0].mean())
+    values["mAP"] = float(np.nanmean(classes["average_precision"]))
+    auc_K = classes["auc"]
+    values["mAUC"] = math.nan if np.isnan(auc_K).all() else float(np.nanmean(auc_K))
+    return values | {"d_prime": d_prime(values["mAUC"])}
 
 
 def single_label(score_NK: np.ndarray, label_N: np.ndarray) -> dict[str, float]:
-    """accuracy, top3, top5, macro_f1 and map_at_3 of single-label scores."""
-    classes = np.arange(score_NK.shape[1])
-    chosen_N = score_NK.argmax(1)
+    """accuracy, top3, top5 and map_at_3 of single-label scores."""
+    numbers = np.arange(score_NK.shape[1])
 
     def top(k: int) -> float:
-        with warnings.catch_warnings():
-            # With k classes or fewer every answer is right, which is what the score then says.
-            warnings.simplefilter("ignore", sklearn.exceptions.UndefinedMetricWarning)
-            return float(sklearn.metrics.top_k_accuracy_score(label_N, score_NK, k=k, labels=classes)) if len(classes) > 2 else 1.0
+        if k >= len(numbers):
+            return 1.0
+        return float(sklearn.metrics.top_k_accuracy_score(label_N, score_NK, k=k, labels=numbers))
 
     return {
-        "accuracy": float(sklearn.metrics.accuracy_score(label_N, chosen_N)),
+        "accuracy": float(sklearn.metrics.accuracy_score(label_N, score_NK.argmax(1))),
         "top3": top(3),
         "top5": top(5),
-        "macro_f1": float(sklearn.metrics.f1_score(label_N, chosen_N, average="macro", zero_division=0)),
         "map_at_3": map_at_3(score_NK, label_N),
     }
 
@@ -67,24 +87,3 @@ def map_at_3(score_NK: np.ndarray, label_N: np.ndarray) -> float:
 def d_prime(mean_auc: float) -> float:
     """Separation of two unit-variance Gaussians that would give this AUC (Hershey et al. 2017)."""
     return float(math.sqrt(2) * scipy.stats.norm.ppf(mean_auc))
-
-
-def per_class(score_NK: np.ndarray, label: np.ndarray, classes: list[str]) -> dict:
-    """What each class scores: for single labels precision, recall, f1, support and the confusion matrix (rows: truth),
-    for several labels average precision, AUC and support; None where undefined."""
-    if label.ndim == 1:
-        chosen, numbers = score_NK.argmax(1), np.arange(len(classes))
-        columns = sklearn.metrics.precision_recall_fscore_support(label, chosen, labels=numbers, zero_division=0)
-        named = dict(zip(("precision", "recall", "f1", "support"), (column.tolist() for column in columns)))
-        return named | {"confusion": sklearn.metrics.confusion_matrix(label, chosen, labels=numbers).tolist()}
-    support = label.sum(0)
-    defined = (support > 0) & (support < len(label))
-
-    def by_class(metric) -> list[float | None]:
-        return [float(metric(label[:, k], score_NK[:, k])) if defined[k] else None for k in range(len(classes))]
-
-    return {
-        "average_precision": by_class(sklearn.metrics.average_precision_score),
-        "auc": by_class(sklearn.metrics.roc_auc_score),
-        "support": support.tolist(),
-    }

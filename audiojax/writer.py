@@ -19,15 +19,21 @@ class Writer:
     """Writes a run's folder; on every process but the first it does nothing."""
 
     def __init__(self, workdir: pathlib.Path, config: dict):
-        self._workdir = workdir
+        """Raises RunError where the folder belongs to a run of another config."""
+        self._workdir, self._config = workdir, json.loads(json.dumps(config))
         self._main = jax.process_index() == 0
-        claim(workdir, config, write=self._main)
         self._board = None
+        check_owner(workdir, self._config)
 
-    def rewind(self, step: int) -> None:
-        """Forgets what an interrupted run logged after `step`, the one it is continued from."""
+    def begin(self, step: int) -> None:
+        """Makes the folder this config's, and forgets what an interrupted run logged after `step`, where it goes on."""
         if not self._main:
             return
+        try:
+            self._workdir.mkdir(parents=True, exist_ok=True)
+            write_atomically(self._workdir / "config.json", json.dumps(self._config, indent=1) + "\n")
+        except OSError as error:
+            raise RunError(f"--workdir={self._workdir} cannot be written ({error}); choose another folder.") from error
         path = self._workdir / "metrics.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
         kept = [line for line in lines if logged_step(line) <= step]
@@ -65,28 +71,20 @@ class Writer:
             self._board.close()
 
 
-def claim(workdir: pathlib.Path, config: dict, write: bool) -> None:
-    """Makes `workdir` the folder of this config, or checks that it is.
-
-    Raises:
-      RunError: it belongs to another config, or cannot be written.
-    """
+def check_owner(workdir: pathlib.Path, config: dict) -> None:
+    """Raises RunError if `workdir` belongs to a run of another config, and says what differs."""
     path = workdir / "config.json"
-    config = json.loads(json.dumps(config))
+    if not path.exists():
+        return
     try:
-        if path.exists():
-            differing = differences(json.loads(path.read_text()), config)
-            if differing:
-                raise RunError(
-                    f"{workdir} belongs to a run with {'; '.join(differing[:3])}"
-                    + (f" and {len(differing) - 3} more differences" if len(differing) > 3 else "")
-                    + "; choose another --workdir, or that config."
-                )
-        elif write:
-            workdir.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, json.dumps(config, indent=1) + "\n")
+        differing = differences(json.loads(path.read_text()), config)
     except (OSError, ValueError) as error:
-        raise RunError(f"--workdir={workdir} cannot be used ({error}); choose a folder that can be written.") from error
+        raise RunError(f"{path} cannot be read ({error}); choose another --workdir.") from error
+    if differing:
+        more = f" and {len(differing) - 3} more differences" if len(differing) > 3 else ""
+        raise RunError(
+            f"{workdir} belongs to a run with {'; '.join(differing[:3])}{more}; choose another --workdir, or that config."
+        )
 
 
 def differences(old: dict, new: dict, prefix: str = "") -> list[str]:

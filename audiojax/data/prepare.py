@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from audiojax.data import datasets, pipeline
-from audiojax.data.prepared import Prepared
+from audiojax.data.prepared import Prepared, find
 from audiojax.errors import ConfigError, DataError
 
 # Splits up to this size also become arrays, from which `resident` trains without TensorFlow.
@@ -39,13 +39,21 @@ def prepare(name: str, variant: str, raw_dir: pathlib.Path | None, data_dir: pat
         tfds.disable_progress_bar()
     data_dir.mkdir(parents=True, exist_ok=True)
     with lock(data_dir / f".{name}-{variant}.lock"):
+        if find(name, variant, data_dir):
+            return  # Another process was faster.
         for attempt in (data_dir / name / variant).glob("*"):
             shutil.rmtree(attempt)
         builder = builder_class(config=variant, data_dir=data_dir, raw_dir=release)
         try:
             builder.download_and_prepare()
-        except tfds.download.DownloadError as error:
-            raise DataError(f"{name} cannot be downloaded ({error}); put its release in DIR/{name} and pass --raw_dir=DIR.") from error
+        except (tfds.download.DownloadError, OSError) as error:
+            if release:
+                raise DataError(f"{name} cannot be prepared in {data_dir} ({error}).") from error
+            reason = type(error).__name__
+            raise DataError(
+                f"{name} is not prepared in {data_dir} and cannot be downloaded ({reason}); put its release in DIR/{name}"
+                " and pass --raw_dir=DIR, or try the synthesised --config.data.variant=stand_in."
+            ) from error
         folder = pathlib.Path(builder.data_dir)
         if builder.skipped and strict:
             shutil.rmtree(folder)

@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import inspect
 import pkgutil
 
 import flax
@@ -78,7 +79,11 @@ def named(module, section: str, config):
     known = [n for n, f in vars(module).items() if callable(f) and f.__module__ == module.__name__ and not n.startswith("_")]
     if name not in known:
         raise ConfigError(f"{section}.name={name!r} is unknown; known: {', '.join(sorted(known))}.")
-    return functools.partial(getattr(module, name), **arguments)
+    function = getattr(module, name)
+    accepted = set(inspect.signature(function).parameters)
+    if wrong := sorted(set(arguments) - accepted):
+        raise ConfigError(f"{section}.name={name!r} takes no {wrong[0]!r}.")
+    return functools.partial(function, **arguments)
 
 
 def build_model(config, classes: int):

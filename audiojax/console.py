@@ -1,0 +1,54 @@
+"""What a run shows: a progress bar on a terminal, else a line an evaluation; a table at the end."""
+
+import rich.console
+import rich.progress
+import rich.table
+
+console = rich.console.Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    console.print(text, markup=False)
+
+
+class Progress:
+    """Steps done, loss, speed and time left; silent where stderr is no terminal."""
+
+    def __init__(self, total_steps: int, done: int):
+        self._bar = rich.progress.Progress(
+            rich.progress.TextColumn("step"),
+            rich.progress.MofNCompleteColumn(),
+            rich.progress.BarColumn(),
+            rich.progress.TextColumn("loss {task.fields[loss]:.4f}"),
+            rich.progress.TextColumn("{task.fields[speed]:,.0f} examples/s"),
+            rich.progress.TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("train", total=total_steps, completed=done, loss=float("nan"), speed=0.0)
+
+    def __enter__(self):
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_):
+        self._bar.stop()
+
+    def update(self, step: int, loss: float, examples_per_s: float) -> None:
+        self._bar.update(self._task, completed=step, loss=loss, speed=examples_per_s)
+
+
+def result_table(result: dict) -> rich.table.Table:
+    """The test metrics of a result beside the published ones."""
+    title = f"{result['study']} {result['row']}, {result['protocol']} protocol, {result['examples']['test']} test examples"
+    table = rich.table.Table("metric", "published", "ours", title=title)
+    published = result["published"].get("test", {})
+    for metric, values in result["metrics"]["test"].items():
+        ours = " ".join(f"{value:.4f}" for value in values)
+        table.add_row(metric, f"{published[metric]:.4f}" if metric in published else "", ours)
+    return table
+
+
+def show(table: rich.table.Table) -> None:
+    """Prints a table to standard output."""
+    rich.console.Console().print(table)

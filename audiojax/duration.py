@@ -1,0 +1,37 @@
+"""How long a run is: the one converter between epochs, examples and steps."""
+
+from audiojax.errors import ConfigError
+
+UNITS = ("epochs", "steps", "examples")
+
+
+def unit_of(config) -> str:
+    """The unit of the config's duration. Raises ConfigError unless exactly one of them is above 0."""
+    given = [unit for unit in UNITS if config[unit] > 0]
+    if len(given) != 1:
+        values = ", ".join(f"{unit}={config[unit]:g}" for unit in UNITS)
+        raise ConfigError(f"the duration must be exactly one of epochs, steps and examples, the others 0; it is {values}.")
+    return given[0]
+
+
+def to_steps(amount: float, unit: str, batch_size: int, examples: int) -> int:
+    """A number of epochs, steps or examples as whole steps, at least one."""
+    examples_each = {"epochs": examples, "steps": batch_size, "examples": 1}[unit]
+    return max(1, round(amount * examples_each / batch_size))
+
+
+def duration(config, examples: int) -> tuple[int, int]:
+    """Steps in all and between evaluations, of a config and a number of training examples.
+
+    `eval_every` counts in the unit of the duration.
+
+    Raises:
+      ConfigError: no duration, two of them, or a batch larger than the data.
+    """
+    unit = unit_of(config)
+    if not 1 <= config.batch_size <= examples:
+        raise ConfigError(f"batch_size={config.batch_size} must be between 1 and the {examples} training examples.")
+    if config.eval_every <= 0 or config.steps_per_call < 1:
+        raise ConfigError(f"eval_every={config.eval_every} and steps_per_call={config.steps_per_call} must be positive.")
+    total = to_steps(config[unit], unit, config.batch_size, examples)
+    return total, min(total, to_steps(config.eval_every, unit, config.batch_size, examples))

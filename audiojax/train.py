@@ -1,0 +1,220 @@
+"""The training loop: the only one."""
+
+import math
+import signal
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+
+from audiojax import console, mesh as meshes, metrics
+from audiojax.checkpoint import Checkpoints
+from audiojax.data import order
+from audiojax.duration import duration
+from audiojax.errors import ConfigError, Interrupted, NonFiniteError
+from audiojax.evaluate import Evaluator
+from audiojax.state import Best, TrainState
+from audiojax.writer import Writer
+
+
+class Trainer:
+    """One run's compiled steps and its state, for all replicas of a config on a mesh."""
+
+    def __init__(self, config, task, source, parts, mesh, checkpoints: Checkpoints, writer: Writer):
+        self._config, self._task, self._source, self._mesh = config, task, source, mesh
+        self._checkpoints, self._writer = checkpoints, writer
+        self._examples = len(parts["train"].id)
+        self.total_steps, self.eval_steps = duration(config, self._examples)
+        self._seeds = np.arange(config.seed, config.seed + config.replicas)
+        self.evaluator = Evaluator(task, source, parts, mesh, config.eval_batch_size, config.replicas)
+        self._by_replica = jax.sharding.NamedSharding(mesh, meshes.STATE)
+        self._train_call = jax.jit(self._scan_steps, donate_argnums=0, out_shardings=(self._by_replica, None))
+        self._evaluated = jax.jit(meshes.over_replicas(task.evaluated, config.replicas))
+        self._update_best = jax.jit(self._prefer, donate_argnums=0, out_shardings=self._by_replica)
+        self._compiled: set[int] = set()  # lengths of the calls compiled so far
+        self.time_s = {"compile": 0.0, "train": 0.0, "input": 0.0, "eval": 0.0}
+
+    def run(self) -> tuple[Best, int]:
+        """Trains from the newest checkpoint, or from the start, to the end; returns what validation chose and the
+        steps done.
+
+        Raises:
+          NonFiniteError: the loss or the gradient stopped being finite. Interrupted: by SIGINT or SIGTERM; all is saved.
+        """
+        state, best = self._start()
+        step = int(state.step[0])
+        seeds = meshes.put(self._seeds.astype(np.uint32), self._mesh, meshes.STATE)
+        with console.Progress(self.total_steps, step) as progress, StopSignals() as stop:
+            while step < self.total_steps and not self._all_stopped(step, best):
+                interval_start = step // self.eval_steps * self.eval_steps
+                interval_end = min(interval_start + self.eval_steps, self.total_steps)
+                for state, step in self._steps(state, seeds, step, interval_end, progress):
+                    if stop.requested(at_evaluation=step == interval_end) and step < interval_end:
+                        self._interrupt(stop, step, state, best)
+                best = self._evaluate(state, best, step)
+                self._save(step, state, best)
+                if stop.requested(at_evaluation=True) and step < self.total_steps:
+                    self._interrupt(stop, step, state, best)
+        self._checkpoints.wait()
+        return best, step
+
+    def _start(self) -> tuple[TrainState, Best]:
+        """The state to begin with: restored where there is a checkpoint."""
+        keys = jax.vmap(jax.random.key)(jnp.asarray(self._seeds))
+        data = self._source.data("train")
+        rows = lambda call: order.train_rows(self._examples, self._seeds, self._config.batch_size, 0, 1)
+        x = next(self._source.feed("train", [0], rows, meshes.TRAIN))
+
+        def init(keys, data, x):
+            batch = self._source.take(data, jax.tree.map(lambda a: a[0], x))
+            state = meshes.over_replicas(self._task.init, self._config.replicas)(keys, batch)
+            params, model_state = meshes.over_replicas(self._task.evaluated, self._config.replicas)(state)
+            score = jnp.full(self._config.replicas, -jnp.inf)
+            return state, Best(score, jnp.zeros_like(state.step), params, model_state)
+
+        state, best = jax.jit(init, out_shardings=self._by_replica)(keys, data, x)
+        step = self._checkpoints.latest_step()
+        if step is None:
+            self._writer.begin(0)
+            return state, best
+        tree, progress = self._checkpoints.restore({"state": state, "best": best})
+        self.time_s = progress["time_s"]
+        self._writer.begin(step)
+        console.say(f"resumed at step {step} of {self.total_steps}")
+        return tree["state"], tree["best"]
+
+    def _scan_steps(self, state: TrainState, data: Any, x: Any, seeds: jax.Array):
+        """Several steps in one program. Randomness is a function of (seed, step)."""
+
+        def step(state, x):
+            fold = lambda seed, step: jax.random.fold_in(jax.random.key(seed), step)
+            keys = jax.vmap(fold)(seeds, state.step)
+            train_step = meshes.over_replicas(self._task.train_step, self._config.replicas)
+            return train_step(state, self._source.take(data, x), keys)
+
+        return jax.lax.scan(step, state, x)
+
+    def _steps(self, state: TrainState, seeds: jax.Array, start: int, end: int, progress: console.Progress):
+        """Runs the steps start … end-1; yields the state after each call. A call's logs are read after the next one is
+        dispatched, so that the device never waits for them."""
+        size, batch_size = self._config.steps_per_call, self._config.batch_size
+        calls = [(first, min(first + size, end)) for first in range(start, end, size)]
+        rows = lambda call: order.train_rows(self._examples, self._seeds, batch_size, *call)
+        feed = self._source.feed("train", calls, rows, meshes.TRAIN)
+        data, pending, previous_s = self._source.data("train"), None, time.perf_counter()
+        for first, stop in calls:
+            asked_s = time.perf_counter()
+            x = next(feed)
+            self.time_s["input"] += time.perf_counter() - asked_s
+            dispatched_s = time.perf_counter()
+            state, logs = self._train_call(state, data, x, seeds)
+            if stop - first not in self._compiled:
+                self._compiled.add(stop - first)
+                compile_s = time.perf_counter() - dispatched_s
+                self.time_s["compile"] += compile_s
+                previous_s += compile_s
+            if pending:
+                previous_s = self._log(*pending, previous_s, progress)
+            pending = first, stop, logs
+            if stop == end:
+                previous_s = self._log(*pending, previous_s, progress)
+            yield state, stop
+
+    def _log(self, first: int, stop: int, logs: dict, previous_s: float, progress: console.Progress) -> float:
+        """Checks and records the logs of the steps first … stop-1; returns the time now."""
+        logs = jax.tree.map(np.asarray, logs)  # [steps, replicas]
+        now_s = time.perf_counter()
+        self.time_s["train"] += now_s - previous_s
+        for name, values in logs.items():
+            wrong = np.argwhere(~np.isfinite(values))
+            if len(wrong):
+                step, replica = wrong[0]
+                raise NonFiniteError(
+                    f"{name} is {values[step, replica]} at step {first + step + 1}"
+                    + (f" of the replica with seed {self._seeds[replica]}" if len(self._seeds) > 1 else "")
+                    + "; lower optim.lr or set optim.clip_norm."
+                )
+        self._writer.log(stop, {f"train/{name}": values.mean(0).tolist() for name, values in logs.items()})
+        examples = (stop - first) * self._config.batch_size * self._config.replicas
+        progress.update(stop, float(logs["loss"].mean()), examples / max(now_s - previous_s, 1e-9))
+        return now_s
+
+    def _evaluate(self, state: TrainState, best: Best, step: int) -> Best:
+        """Scores validation and keeps, replica by replica, what is better than before and not stopped."""
+        started_s = time.perf_counter()
+        params, model_state = self._evaluated(state)
+        scores = self.evaluator.scores("valid", params, model_state)
+        summary = self.evaluator.summary("valid", scores, self.evaluator.by_class("valid", scores))
+        chosen_by = self._config.select
+        if chosen_by not in summary:
+            raise ConfigError(f"select={chosen_by!r} is unknown; metrics: {', '.join(summary)}.")
+        score = np.asarray(summary[chosen_by], np.float32) * (-1 if chosen_by in metrics.LOWER_IS_BETTER else 1)
+        if not np.isfinite(score).all():
+            raise NonFiniteError(f"valid {chosen_by} is {summary[chosen_by]} at step {step}; is every class in valid?")
+        previous = (step - 1) // self.eval_steps * self.eval_steps
+        score = np.where(self._stopped(previous, best), -np.inf, score).astype(np.float32)
+        score = meshes.put(score, self._mesh, meshes.STATE)
+        best = self._update_best(best, score, state.step, params, model_state)
+        self._writer.log(step, {f"valid/{name}": values for name, values in summary.items()})
+        if not console.console.is_terminal:
+            shown = " ".join(f"{value:.4f}" for value in summary[chosen_by])
+            console.say(f"step {step} of {self.total_steps}: valid {chosen_by} {shown}, best at step {self.best_steps(best)}")
+        self.time_s["eval"] += time.perf_counter() - started_s
+        return best
+
+    @staticmethod
+    def _prefer(best: Best, score: jax.Array, step: jax.Array, params: Any, model_state: Any) -> Best:
+        better = score > best.score
+        candidate = Best(score, step, params, model_state)
+        choose = lambda new, old: jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+        return jax.tree.map(choose, candidate, best)
+
+    def _stopped(self, step: int, best: Best) -> np.ndarray:
+        """Which replicas have gone `early_stopping` evaluations without a better one at `step`: bool [replicas]."""
+        patience = self._config.early_stopping or math.inf
+        return (step - self.best_steps(best)) >= patience * self.eval_steps
+
+    def _all_stopped(self, step: int, best: Best) -> bool:
+        return bool(self._stopped(step, best).all())
+
+    @staticmethod
+    def best_steps(best: Best) -> np.ndarray:
+        """The step chosen for each replica: int32 [replicas]."""
+        return np.asarray(multihost_utils.process_allgather(best.step, tiled=True))
+
+    def _save(self, step: int, state: TrainState, best: Best) -> None:
+        self._checkpoints.save(step, {"state": state, "best": best}, {"time_s": self.time_s})
+
+    def _interrupt(self, stop: "StopSignals", step: int, state: TrainState, best: Best) -> None:
+        if self._checkpoints.latest_step() != step:
+            self._save(step, state, best)
+        self._checkpoints.wait()
+        raise Interrupted(f"stopped by {stop.name} at step {step}; all is saved: the same command goes on from there.")
+
+
+class StopSignals:
+    """SIGINT and SIGTERM ask the loop to stop at the next call; a second SIGINT ends the program at once."""
+
+    def __init__(self):
+        self.name = None
+
+    def __enter__(self):
+        self._previous = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number, frame):
+        self.name = signal.Signals(number).name
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def requested(self, at_evaluation: bool) -> bool:
+        """Whether to stop now. Several processes agree on it, which they do at evaluations alone."""
+        if jax.process_count() == 1:
+            return self.name is not None
+        return at_evaluation and bool(multihost_utils.process_allgather(np.array(self.name is not None)).any())

@@ -1,0 +1,70 @@
+"""What all studies share: keys with their neutral values, row lookup, protocols."""
+
+import difflib
+
+from ml_collections import ConfigDict
+
+
+def base() -> ConfigDict:
+    """Every key that all studies have. Numbers of a study stand in its own file."""
+    return ConfigDict(
+        dict(
+            study="",
+            row="",
+            seed=0,
+            replicas=1,  # seeds seed … seed+replicas-1, trained in one program
+            protocol="honest",  # or "paper"
+            published=dict(),  # split -> metric -> value
+            data=dict(
+                name="",
+                variant="released",  # or "stand_in"
+                source="auto",  # or "resident", "stream"
+                split_seed=0,
+                strict=True,  # stop on unreadable files instead of leaving them out
+                exclude_classes=(),
+                protocols=dict(),
+            ),
+            frontend=dict(name=""),
+            model=dict(name="", kernel_init="lecun_normal"),
+            task=dict(name="supervised", loss=""),
+            recipe=dict(name="single"),
+            optim=dict(
+                name="adam",
+                lr=0.0,
+                schedule="constant",
+                warmup=0.0,
+                weight_decay=0.0,
+                clip_norm=0.0,
+                average_decay=0.0,
+            ),
+            batch_size=0,
+            eval_batch_size=0,
+            epochs=0.0,  # exactly one of epochs, steps and examples is above 0
+            steps=0,
+            examples=0,
+            eval_every=1.0,  # in the unit of the duration
+            early_stopping=0,  # evaluations without a better one; 0: never
+            select="",  # metric by which validation chooses the step
+            keep=2,  # checkpoints
+            steps_per_call=1,
+            dtype="float32",
+        )
+    )
+
+
+def choose(study: str, base_config: ConfigDict, rows: dict, row: str | None) -> ConfigDict:
+    """The locked config of a row: the study's, with the row's overrides. Without a row: the study's alone."""
+    base_config.study = study
+    if row is not None:
+        if row not in rows:
+            near = difflib.get_close_matches(row, rows, 1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise SystemExit(f"audiojax: {study} has no row {row!r}; {hint}rows: {', '.join(rows)}.")
+        base_config.row = row
+        base_config.published = ConfigDict(rows[row]["published"])
+        for section, values in rows[row].get("overrides", {}).items():
+            if isinstance(values, dict):
+                base_config[section].update(values)
+            else:
+                base_config[section] = values
+    return base_config.lock()

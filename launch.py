@@ -1,0 +1,51 @@
+"""Starts an experiment: flags, then one recipe."""
+
+import importlib
+import pathlib
+import sys
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from audiojax import command_line
+from audiojax.errors import AudiojaxError, Interrupted
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "configs/STUDY.py:ROW", lock_config=True)
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; one that exists is continued.")
+RAW_DIR = flags.DEFINE_string("raw_dir", None, "Folder of releases, each in a folder named after its data set.")
+DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of prepared data. Default: TFDS's own.")
+LIST = flags.DEFINE_boolean("list", False, "Print the study's rows and their published numbers, and stop.")
+
+
+def main(argv: list[str]) -> None:
+    logging.set_verbosity(logging.ERROR)
+    if LIST.value:
+        command_line.list_rows(CONFIG.value.study)
+        return
+    config = command_line.checked(CONFIG.value, WORKDIR.value)
+    # JAX is imported here, so that a mistake in the flags is answered at once.
+    from audiojax import mesh
+    from audiojax.data.prepared import default_data_dir
+
+    mesh.start()
+    recipe = importlib.import_module(f"audiojax.recipes.{config.recipe.name}")
+    recipe.run(
+        config,
+        workdir=pathlib.Path(WORKDIR.value),
+        raw_dir=pathlib.Path(RAW_DIR.value) if RAW_DIR.value else None,
+        data_dir=pathlib.Path(DATA_DIR.value) if DATA_DIR.value else default_data_dir(),
+    )
+
+
+if __name__ == "__main__":
+    try:
+        app.run(main, flags_parser=command_line.parse)
+    except Interrupted as stopped:
+        print(f"audiojax: {stopped}", file=sys.stderr)
+        sys.exit(130)
+    except AudiojaxError as error:
+        print(f"audiojax: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("audiojax: stopped; the same command goes on, or prepares its data anew.", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,107 @@
+"""Fixtures: prepared stand-in data shared by all test processes, small configs, the real data where it is present."""
+
+import fcntl
+import importlib
+import os
+import pathlib
+import subprocess
+import sys
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_tmp(tmp_path_factory, worker_id) -> pathlib.Path:
+    """A folder of this test run that all its worker processes share."""
+    base = tmp_path_factory.getbasetemp()
+    return base if worker_id == "master" else base.parent
+
+
+@pytest.fixture(scope="session")
+def data_dir(shared_tmp) -> pathlib.Path:
+    """Prepared stand-in data of every data set."""
+    from audiojax.data.prepare import prepare
+
+    folder = shared_tmp / "data"
+    for name in ("audioset", "nsynth"):
+        prepare(name, "stand_in", None, folder, strict=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_raw_dir(shared_tmp) -> pathlib.Path:
+    """The real data laid out as released; tests that need it are skipped where it is absent."""
+    if not (SHARED_DATA / "unpack.py").exists():
+        pytest.skip("the real data is not on this machine")
+    folder = shared_tmp / "raw"
+    folder.mkdir(exist_ok=True)
+    with open(shared_tmp / ".raw.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        command = [sys.executable, SHARED_DATA / "unpack.py", folder, "--only", "nsynth,audioset"]
+        subprocess.run(command, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(shared_tmp):
+    """What one test compiles, the next finds."""
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(shared_tmp / "xla")
+
+
+def config_of(study: str, row: str, **overrides):
+    """A study's config with dotted overrides, such as model__hidden=(8,)."""
+    config = importlib.import_module(f"configs.{study}").get_config(row)
+    with config.unlocked():
+        for key, value in overrides.items():
+            *path, last = key.split("__")
+            section = config
+            for name in path:
+                section = section[name]
+            section[last] = value
+    return config
+
+
+def small_li(row: str = "fc2", **overrides):
+    """A run of some seconds on the AudioSet stand-in."""
+    sizes = {"fc1": {}, "fc2": {"model__hidden": (32,)}, "lstm": {"model__lstm": (16, 8), "model__dense": (16,)}}[row]
+    small = dict(
+        data__variant="stand_in",
+        batch_size=64,
+        eval_batch_size=256,
+        epochs=0.0,
+        steps=24,
+        eval_every=8,
+        steps_per_call=3,
+    )
+    return config_of("li_audioset", row, **{**small, **sizes, **overrides})
+
+
+def launch(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    """Starts launch.py as a user does."""
+    return subprocess.run(
+        [sys.executable, "launch.py", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | environment,
+    )
+
+
+SMALL_LI_FLAGS = [
+    "--config=configs/li_audioset.py:fc2",
+    "--config.data.variant=stand_in",
+    "--config.model.hidden=32",
+    "--config.batch_size=64",
+    "--config.eval_batch_size=256",
+    "--config.epochs=0",
+    "--config.steps=24",
+    "--config.eval_every=8",
+    "--config.steps_per_call=3",
+]
