@@ -8,6 +8,7 @@ import orbax.checkpoint as ocp
 
 from audiojax.errors import RunError
 
+
 class Checkpoints:
     """The checkpoints of one run, newest `keep` of them."""
 
@@ -41,7 +42,8 @@ class Checkpoints:
             restored = self._manager.restore(step, args=arguments)
         except (ValueError, KeyError, OSError) as error:
             raise RunError(
-                f"{self._folder}/{step} cannot be restored ({_first_line(error)}); delete that folder to go on from the one before."
+                f"{self._folder}/{step} cannot be restored ({_first_line(error)}); delete that folder to go on from"
+                " the one before."
             ) from error
         return restored["tree"], restored["progress"]
 
@@ -55,8 +57,8 @@ class Checkpoints:
             latest = self.latest_step()
             kept = f"step {latest} is kept" if latest is not None else "no earlier one exists"
             raise RunError(
-                f"a checkpoint cannot be saved in {self._folder} ({_first_line(error)}); {kept}: free some space and start"
-                " the same command again."
+                f"a checkpoint cannot be saved in {self._folder} ({_first_line(error)}); {kept}: free some space"
+                " and start the same command again."
             ) from error
 
 

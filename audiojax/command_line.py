@@ -14,7 +14,9 @@ from audiojax import recipes
 from audiojax.duration import unit_of
 from audiojax.errors import ConfigError
 
-USAGE = "python launch.py --config=configs/STUDY.py:ROW --workdir=DIR [--raw_dir=DIR] [--data_dir=DIR] [--config.KEY=VALUE]"
+USAGE = (
+    "python launch.py --config=configs/STUDY.py:ROW --workdir=DIR [--raw_dir=DIR] [--data_dir=DIR] [--config.KEY=VALUE]"
+)
 
 
 def parse(argv: list[str]) -> list[str]:
@@ -86,7 +88,9 @@ def studies() -> list[str]:
 def list_rows(study: str) -> None:
     """Prints the rows of a study and what was published of each."""
     rows = importlib.import_module(f"configs.{study}").ROWS
-    columns = sorted({f"{split} {metric}" for row in rows.values() for split, m in row["published"].items() for metric in m})
+    columns = sorted(
+        {f"{split} {metric}" for row in rows.values() for split, m in row["published"].items() for metric in m}
+    )
     table = rich.table.Table("row", *columns, title=f"{study}: published")
     for name, row in rows.items():
         published = {f"{split} {metric}": v for split, m in row["published"].items() for metric, v in m.items()}

@@ -40,7 +40,9 @@ class Progress:
 
 def result_table(result: dict) -> rich.table.Table:
     """The test metrics of a result beside the published ones."""
-    title = f"{result['study']} {result['row']}, {result['protocol']} protocol, {result['examples']['test']} test examples"
+    title = (
+        f"{result['study']} {result['row']}, {result['protocol']} protocol, {result['examples']['test']} test examples"
+    )
     table = rich.table.Table("metric", "published", "ours", title=title)
     published = result["published"].get("test", {})
     for metric, values in result["metrics"]["test"].items():

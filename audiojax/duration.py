@@ -10,7 +10,9 @@ def unit_of(config) -> str:
     given = [unit for unit in UNITS if config[unit] > 0]
     if len(given) != 1:
         values = ", ".join(f"{unit}={config[unit]:g}" for unit in UNITS)
-        raise ConfigError(f"the duration must be exactly one of epochs, steps and examples, the others 0; it is {values}.")
+        raise ConfigError(
+            f"the duration must be exactly one of epochs, steps and examples, the others 0; it is {values}."
+        )
     return given[0]
 
 
@@ -32,6 +34,8 @@ def duration(config, examples: int) -> tuple[int, int]:
     if not 1 <= config.batch_size <= examples:
         raise ConfigError(f"batch_size={config.batch_size} must be between 1 and the {examples} training examples.")
     if config.eval_every <= 0 or config.steps_per_call < 1:
-        raise ConfigError(f"eval_every={config.eval_every} and steps_per_call={config.steps_per_call} must be positive.")
+        raise ConfigError(
+            f"eval_every={config.eval_every} and steps_per_call={config.steps_per_call} must be positive."
+        )
     total = to_steps(config[unit], unit, config.batch_size, examples)
     return total, min(total, to_steps(config.eval_every, unit, config.batch_size, examples))

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 
@@ -33,3 +34,9 @@ def probabilities(loss: str, logits_BK: jax.Array) -> jax.Array:
     if loss == "softmax_cross_entropy":
         return jax.nn.softmax(logits_BK)
     return jax.nn.sigmoid(logits_BK)
+
+
+def prior_logits(loss: str, prior_K: np.ndarray) -> np.ndarray:
+    """The constant logits that say nothing but how frequent each class is (of every share in 0 … 1, ends excluded)."""
+    prior_K = np.clip(prior_K, 1e-6, 1 - 1e-6)
+    return np.log(prior_K) if loss == "softmax_cross_entropy" else np.log(prior_K / (1 - prior_K))

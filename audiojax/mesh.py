@@ -70,7 +70,9 @@ def put_block(tree: Any, block: tuple[slice, ...], shape: tuple[int, ...], mesh:
 
     def put_one(x):
         def shard(index):
-            leading = [slice(s.indices(n)[0] - b.start, s.indices(n)[1] - b.start) for s, n, b in zip(index, shape, block)]
+            leading = [
+                slice(s.indices(n)[0] - b.start, s.indices(n)[1] - b.start) for s, n, b in zip(index, shape, block)
+            ]
             return x[tuple(leading)]
 
         return jax.make_array_from_callback((*shape, *x.shape[len(shape) :]), sharding, shard)

@@ -10,7 +10,7 @@ from audiojax.errors import ConfigError
 
 
 class AverageState(NamedTuple):
-    """Sum of the weights and the running sum of weighted parameters of `average`."""
+    """Sum of the weights and the running sum of weighted parameters of `averaging`."""
 
     weight: jax.Array
     total: Any
@@ -46,7 +46,7 @@ def make(config, total_steps: int) -> optax.GradientTransformation:
         scalings[config.name](),
         optax.add_decayed_weights(config.weight_decay, mask=kernels) if config.weight_decay else optax.identity(),
         optax.scale_by_learning_rate(learning_rate),
-        average(config.average_decay) if config.average_decay else optax.identity(),
+        averaging(config.average_decay) if config.average_decay else optax.identity(),
     )
 
 
@@ -55,7 +55,7 @@ def kernels(params: Any) -> Any:
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
-def average(decay: float) -> optax.GradientTransformation:
+def averaging(decay: float) -> optax.GradientTransformation:
     """Keeps the exponential average of the parameters, without the bias of its start; leaves the updates alone."""
 
     def init(params):
@@ -71,8 +71,11 @@ def average(decay: float) -> optax.GradientTransformation:
 
 def evaluated_params(params: Any, opt_state: Any) -> Any:
     """The parameters to evaluate: their average where the optimiser keeps one that has begun, else themselves."""
-    for part in jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, AverageState)):
-        if isinstance(part, AverageState):
-            weight = jnp.where(part.weight > 0, part.weight, 1)
-            return jax.tree.map(lambda t, p: jnp.where(part.weight > 0, t / weight, p), part.total, params)
-    return params
+    is_average = lambda x: isinstance(x, AverageState)
+    averages = [leaf for leaf in jax.tree.leaves(opt_state, is_leaf=is_average) if is_average(leaf)]
+    if not averages:
+        return params
+    (average,) = averages
+    begun = average.weight > 0
+    scale = 1 / jnp.where(begun, average.weight, 1)
+    return jax.tree.map(lambda total, param: jnp.where(begun, scale * total, param), average.total, params)

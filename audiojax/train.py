@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from audiojax import console, mesh as meshes, metrics
+from audiojax import console, metrics
+from audiojax import mesh as meshes
 from audiojax.checkpoint import Checkpoints
 from audiojax.data import order
 from audiojax.duration import duration
@@ -38,11 +39,10 @@ class Trainer:
         self.time_s = {"compile": 0.0, "train": 0.0, "input": 0.0, "eval": 0.0}
 
     def run(self) -> tuple[Best, int]:
-        """Trains from the newest checkpoint, or from the start, to the end; returns what validation chose and the
-        steps done.
+        """Trains from the newest checkpoint, or the start, to the end; returns what validation chose and steps done.
 
         Raises:
-          NonFiniteError: the loss or the gradient stopped being finite. Interrupted: by SIGINT or SIGTERM; all is saved.
+          NonFiniteError: the loss or the gradient stopped being finite. Interrupted: SIGINT or SIGTERM; all is saved.
         """
         state, best = self._start()
         step = int(state.step[0])
@@ -51,7 +51,8 @@ class Trainer:
             while step < self.total_steps and not self._all_stopped(step, best):
                 interval_start = step // self.eval_steps * self.eval_steps
                 interval_end = min(interval_start + self.eval_steps, self.total_steps)
-                for state, step in self._steps(state, seeds, step, interval_end, progress):
+                for trained, reached in self._steps(state, seeds, step, interval_end, progress):
+                    state, step = trained, reached
                     if stop.requested(at_evaluation=step == interval_end) and step < interval_end:
                         self._interrupt(stop, step, state, best)
                 best = self._evaluate(state, best, step)
@@ -161,7 +162,9 @@ class Trainer:
         self._writer.log(step, {f"valid/{name}": values for name, values in summary.items()})
         if not console.console.is_terminal:
             shown = " ".join(f"{value:.4f}" for value in summary[chosen_by])
-            console.say(f"step {step} of {self.total_steps}: valid {chosen_by} {shown}, best at step {self.best_steps(best)}")
+            console.say(
+                f"step {step} of {self.total_steps}: valid {chosen_by} {shown}, best at step {self.best_steps(best)}"
+            )
         self.time_s["eval"] += time.perf_counter() - started_s
         return best
 

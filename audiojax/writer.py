@@ -83,7 +83,7 @@ def check_owner(workdir: pathlib.Path, config: dict) -> None:
     if differing:
         more = f" and {len(differing) - 3} more differences" if len(differing) > 3 else ""
         raise RunError(
-            f"{workdir} belongs to a run with {'; '.join(differing[:3])}{more}; choose another --workdir, or that config."
+            f"{workdir} belongs to a run with {'; '.join(differing[:3])}{more}; take another --workdir or that config."
         )
 
 

@@ -25,8 +25,9 @@ def base() -> ConfigDict:
                 protocols=dict(),
             ),
             frontend=dict(name=""),
+            augment=(),  # in this order, in training alone
             model=dict(name="", kernel_init="lecun_normal"),
-            task=dict(name="supervised", loss=""),
+            task=dict(name="supervised", loss="", prior_bias=False),  # prior_bias: outputs start at the classes' shares
             recipe=dict(name="single"),
             optim=dict(
                 name="adam",
@@ -62,9 +63,11 @@ def choose(study: str, base_config: ConfigDict, rows: dict, row: str | None) -> 
             raise SystemExit(f"audiojax: {study} has no row {row!r}; {hint}rows: {', '.join(rows)}.")
         base_config.row = row
         base_config.published = ConfigDict(rows[row]["published"])
-        for section, values in rows[row].get("overrides", {}).items():
-            if isinstance(values, dict):
-                base_config[section].update(values)
+        for section, values in rows[row]["overrides"].items():
+            renamed = isinstance(values, dict) and "name" in values
+            if renamed or not isinstance(values, dict):
+                kept = {"kernel_init": "lecun_normal"} if section == "model" else {}
+                base_config[section] = ConfigDict(kept | values) if renamed else values
             else:
-                base_config[section] = values
+                base_config[section].update(values)
     return base_config.lock()

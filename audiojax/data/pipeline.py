@@ -23,9 +23,7 @@ class Records:
     def __init__(self, folder: pathlib.Path, split: str):
         builder = tfds.builder_from_directory(folder)
         self._features = builder.info.features
-        self._records = builder.as_data_source(
-            split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
-        )
+        self._records = builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
 
     def __len__(self) -> int:
         return len(self._records)

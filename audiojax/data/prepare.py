@@ -51,8 +51,8 @@ def prepare(name: str, variant: str, raw_dir: pathlib.Path | None, data_dir: pat
                 raise DataError(f"{name} cannot be prepared in {data_dir} ({error}).") from error
             reason = type(error).__name__
             raise DataError(
-                f"{name} is not prepared in {data_dir} and cannot be downloaded ({reason}); put its release in DIR/{name}"
-                " and pass --raw_dir=DIR, or try the synthesised --config.data.variant=stand_in."
+                f"{name} is not prepared in {data_dir} and cannot be downloaded ({reason}); put its release in"
+                f" DIR/{name} and pass --raw_dir=DIR, or try the synthesised --config.data.variant=stand_in."
             ) from error
         folder = pathlib.Path(builder.data_dir)
         if builder.skipped and strict:
@@ -86,7 +86,9 @@ def refuse_skipped(name: str, skipped: list) -> None:
 
 
 def find_builder(name: str):
-    known = [module.name for module in pkgutil.iter_modules(datasets.__path__) if module.name not in ("base", "synthesiser")]
+    known = [
+        module.name for module in pkgutil.iter_modules(datasets.__path__) if module.name not in ("base", "synthesiser")
+    ]
     if name not in known:
         raise ConfigError(f"data.name={name!r} is unknown; data sets: {', '.join(known)}.")
     return importlib.import_module(f"audiojax.data.datasets.{name}").Builder
@@ -97,7 +99,9 @@ def find_release(name: str, raw_dir: pathlib.Path | None) -> pathlib.Path | None
         return None
     release = raw_dir / name
     if not release.is_dir():
-        raise DataError(f"--raw_dir={raw_dir} has no folder {name}; put the release there, or leave the flag out to download it.")
+        raise DataError(
+            f"--raw_dir={raw_dir} has no folder {name}; put the release there, or leave the flag out to download it."
+        )
     return release
 
 

@@ -84,4 +84,6 @@ def find(name: str, variant: str, data_dir: pathlib.Path) -> Prepared | None:
         fields = json.loads(versions[-1].read_text())
         return Prepared(**fields | {"folder": versions[-1].parent, "input_shape": tuple(fields["input_shape"])})
     except (ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{versions[-1]} cannot be read ({error}); delete {versions[-1].parent} to prepare it again.") from error
+        raise DataError(
+            f"{versions[-1]} cannot be read ({error}); delete {versions[-1].parent} to prepare it again."
+        ) from error

@@ -28,7 +28,9 @@ class Resident:
             self._data[name] = meshes.put(arrays, self._mesh, meshes.REPLICATED)
         return self._data[name]
 
-    def feed(self, name: str, calls: Sequence, rows_of: Callable, spec: jax.sharding.PartitionSpec) -> Iterator[jax.Array]:
+    def feed(
+        self, name: str, calls: Sequence, rows_of: Callable, spec: jax.sharding.PartitionSpec
+    ) -> Iterator[jax.Array]:
         """For each call its row numbers `rows_of(call)`, as `take` wants them."""
         for call in calls:
             yield meshes.put(rows_of(call).astype(np.int32), self._mesh, spec)
@@ -53,4 +55,6 @@ def require_arrays(prepared: Prepared, parts: dict[str, Part]) -> None:
     """Raises DataError where data.source=resident is asked for and a split was too large to become an array."""
     for part in parts.values():
         if not (path := prepared.inputs_path(part.split)).exists():
-            raise DataError(f"{path} does not exist: {part.split} is too large for it; use --config.data.source=stream.")
+            raise DataError(
+                f"{path} does not exist: {part.split} is too large for it; use --config.data.source=stream."
+            )

@@ -90,6 +90,13 @@ def hold_out(part: Part, unit: str, fraction: float, seed: int) -> np.ndarray:
     return held[membership]
 
 
+def class_shares(part: Part, classes: int) -> np.ndarray:
+    """Share of the examples that carry each class: float [classes]."""
+    if part.label.ndim == 2:
+        return part.label.mean(0)
+    return np.bincount(part.label, minlength=classes) / len(part.label)
+
+
 def check_leaks(parts: dict[str, Part], by_group: bool) -> None:
     """Raises DataError that names the ids (and groups, if `by_group`) which stand in two of the parts.
 

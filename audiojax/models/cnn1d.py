@@ -17,6 +17,7 @@ class Model(nn.Module):
 
     classes: int
     dtype: jnp.dtype
+    output_bias: tuple[float, ...]
     kernel_init: str
     filters: tuple[int, ...]
     kernel: int
@@ -37,4 +38,4 @@ class Model(nn.Module):
         x = x.mean(1) if self.head == "average" else x.reshape(x.shape[0], -1)
         for units in self.dense:
             x = nn.leaky_relu(nn.Dense(units, kernel_init=init, dtype=self.dtype)(x), self.negative_slope)
-        return nn.Dense(self.classes, kernel_init=init, dtype=self.dtype)(x).astype(jnp.float32)
+        return layers.Logits(self.classes, init, self.output_bias, self.dtype)(x)

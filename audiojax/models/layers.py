@@ -12,6 +12,29 @@ def initialiser(name: str) -> Callable:
     return getattr(nn.initializers, name)()
 
 
+def standardise(x: jax.Array, train: bool) -> jax.Array:
+    """Features of the last axis to mean 0 and variance 1, by statistics of the batch in training, else of training."""
+    norm = nn.BatchNorm(
+        use_running_average=not train, momentum=0.99, use_bias=False, use_scale=False, name="standardise"
+    )
+    return norm(x)
+
+
+class Logits(nn.Module):
+    """The last layer: x_BF to float32 logits [B, classes], with one initial bias a class."""
+
+    classes: int
+    kernel_init: Callable
+    bias: tuple[float, ...]
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x_BF: jax.Array) -> jax.Array:
+        bias_init = nn.initializers.constant(jnp.array(self.bias))
+        dense = nn.Dense(self.classes, kernel_init=self.kernel_init, bias_init=bias_init, dtype=self.dtype)
+        return dense(x_BF).astype(jnp.float32)
+
+
 class LSTM(nn.Module):
     """One LSTM layer over time: x_BTF to every output h_BTH.
 
@@ -32,9 +55,7 @@ class LSTM(nn.Module):
             4 * self.features, kernel_init=self.kernel_init, bias_init=forget_bias, dtype=self.dtype, name="input"
         )(x_BTF)
         zeros = jnp.zeros((x_BTF.shape[0], self.features), self.dtype)
-        recurrence = nn.scan(
-            LSTMStep, variable_broadcast="params", split_rngs={"params": False}, in_axes=1, out_axes=1
-        )
+        recurrence = nn.scan(LSTMStep, variable_broadcast="params", split_rngs={"params": False}, in_axes=1, out_axes=1)
         return recurrence(self.features, self.dtype, name="recurrent")((zeros, zeros), projected)[1]
 
 

@@ -10,15 +10,17 @@ from audiojax.models import layers
 class Model(nn.Module):
     """x_BTF to logits [B, classes]: LSTM layers, every output of the last one flattened, dense layers with ReLU.
 
-    lstm, dense: units of each layer. input_dropout, lstm_dropout, dense_dropout: rates on the input and after each
-    LSTM and dense layer.
+    standardise: each feature to mean 0, variance 1. lstm, dense: units of each layer. input_dropout, lstm_dropout,
+    dense_dropout: rates on the input and after each LSTM and dense layer.
     """
 
     classes: int
     dtype: jnp.dtype
+    output_bias: tuple[float, ...]
     kernel_init: str
     lstm: tuple[int, ...]
     dense: tuple[int, ...]
+    standardise: bool
     input_dropout: float
     lstm_dropout: float
     dense_dropout: float
@@ -26,7 +28,8 @@ class Model(nn.Module):
     @nn.compact
     def __call__(self, x_BTF: jax.Array, train: bool) -> jax.Array:
         init = layers.initialiser(self.kernel_init)
-        x = nn.Dropout(self.input_dropout, deterministic=not train)(x_BTF.astype(self.dtype))
+        x = layers.standardise(x_BTF, train) if self.standardise else x_BTF
+        x = nn.Dropout(self.input_dropout, deterministic=not train)(x.astype(self.dtype))
         for units in self.lstm:
             x = layers.LSTM(units, init, self.dtype)(x)
             x = nn.Dropout(self.lstm_dropout, deterministic=not train)(x)
@@ -34,4 +37,4 @@ class Model(nn.Module):
         for units in self.dense:
             x = nn.relu(nn.Dense(units, kernel_init=init, dtype=self.dtype)(x))
             x = nn.Dropout(self.dense_dropout, deterministic=not train)(x)
-        return nn.Dense(self.classes, kernel_init=init, dtype=self.dtype)(x).astype(jnp.float32)
+        return layers.Logits(self.classes, init, self.output_bias, self.dtype)(x)

@@ -10,22 +10,26 @@ from audiojax.models import layers
 class Model(nn.Module):
     """x [B, ...] to logits [B, classes] through hidden layers of `hidden` units with ReLU.
 
-    input_dropout, dropout: rates on the input and after each hidden layer.
+    standardise: each feature of the last axis to mean 0, variance 1. input_dropout, dropout: rates on the input and
+    after each hidden layer.
     """
 
     classes: int
     dtype: jnp.dtype
+    output_bias: tuple[float, ...]
     kernel_init: str
     hidden: tuple[int, ...]
+    standardise: bool
     input_dropout: float
     dropout: float
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         init = layers.initialiser(self.kernel_init)
+        x = layers.standardise(x, train) if self.standardise else x
         x = x.reshape(x.shape[0], -1).astype(self.dtype)
         x = nn.Dropout(self.input_dropout, deterministic=not train)(x)
         for units in self.hidden:
             x = nn.relu(nn.Dense(units, kernel_init=init, dtype=self.dtype)(x))
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return nn.Dense(self.classes, kernel_init=init, dtype=self.dtype)(x).astype(jnp.float32)
+        return layers.Logits(self.classes, init, self.output_bias, self.dtype)(x)

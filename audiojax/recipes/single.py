@@ -41,7 +41,8 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     total_steps, _ = duration(config, len(parts["train"].id))
     mesh = meshes.make_mesh(config.replicas, config.batch_size)
     source = open_source(config.data.source, prepared, parts, mesh)
-    task = find_task(config.task.name)(config, len(classes), total_steps)
+    prior_K = splits.class_shares(parts["train"], len(classes))
+    task = find_task(config.task.name)(config, prior_K, total_steps)
     prepare_s = time.perf_counter() - started_s
 
     checkpoints = Checkpoints(workdir / "checkpoints", config.keep)
@@ -114,7 +115,9 @@ def open_data(config, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> p
         console.say(f"left out: {what}: {why}")
     for split, count in prepared.absent().items():
         total = prepared.released_examples[split]
-        console.say(f"{name} {split}: {total - count:,} of the release's {total:,} examples are here, {count:,} are absent")
+        console.say(
+            f"{name} {split}: {total - count:,} of the release's {total:,} examples are here, {count:,} are absent"
+        )
     return prepared
 
 

@@ -8,9 +8,10 @@ import pkgutil
 import flax
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from audiojax import frontend, losses, models, optim
+from audiojax import augment, frontend, losses, models, optim
 from audiojax.errors import ConfigError
 from audiojax.state import TrainState
 
@@ -19,15 +20,22 @@ class Task:
     """The pure functions of one replica's training, from a config.
 
     Raises:
-      ConfigError: an unknown front end, model or loss, or arguments that they do not take.
+      ConfigError: an unknown front end, augmentation, model or loss, or arguments that they do not take.
     """
 
-    def __init__(self, config, classes: int, total_steps: int):
+    def __init__(self, config, prior_K: np.ndarray, total_steps: int):
+        """prior_K: share of the training examples that each class labels."""
         self._features = named(frontend, "frontend", config.frontend)
-        self._model = build_model(config, classes)
+        self._augmentations = [named(augment, "augment", step) for step in config.augment]
         if config.task.loss not in ("sigmoid_cross_entropy", "softmax_cross_entropy"):
-            raise ConfigError(f"task.loss={config.task.loss!r} is unknown; losses: sigmoid_cross_entropy, softmax_cross_entropy.")
+            raise ConfigError(
+                f"task.loss={config.task.loss!r} is unknown; losses: sigmoid_cross_entropy, softmax_cross_entropy."
+            )
         self._loss_name = config.task.loss
+        output_bias = (
+            losses.prior_logits(config.task.loss, prior_K) if config.task.prior_bias else np.zeros(len(prior_K))
+        )
+        self._model = build_model(config, output_bias)
         self._loss = getattr(losses, config.task.loss)
         self._optimiser = optim.make(config.optim, total_steps)
 
@@ -40,17 +48,20 @@ class Task:
 
     def train_step(self, state: TrainState, batch: dict[str, jax.Array], key: jax.Array):
         """One update. Returns the new state and {"loss", "grad_norm"}, means over the batch."""
-        x = self._features(batch["input"], batch["length"])
+        x, label = self._features(batch["input"], batch["length"]), batch["label"]
+        dropout_key, *augment_keys = jax.random.split(key, 1 + len(self._augmentations))
+        for augmentation, augment_key in zip(self._augmentations, augment_keys):
+            x, label = augmentation(augment_key, x, label)
 
         def mean_loss(params):
             logits_BK, updated = self._model.apply(
                 {"params": params} | state.model_state,
                 x,
                 train=True,
-                rngs={"dropout": key},
+                rngs={"dropout": dropout_key},
                 mutable=list(state.model_state),
             )
-            return self._loss(logits_BK, batch["label"]).mean(), updated
+            return self._loss(logits_BK, label).mean(), updated
 
         (loss, model_state), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
         updates, opt_state = self._optimiser.update(grads, state.opt_state, state.params)
@@ -76,7 +87,9 @@ def named(module, section: str, config):
     """The function `config.name` of a module, with the rest of the section as its arguments."""
     arguments = dict(config)
     name = arguments.pop("name")
-    known = [n for n, f in vars(module).items() if callable(f) and f.__module__ == module.__name__ and not n.startswith("_")]
+    known = [
+        n for n, f in vars(module).items() if callable(f) and f.__module__ == module.__name__ and not n.startswith("_")
+    ]
     if name not in known:
         raise ConfigError(f"{section}.name={name!r} is unknown; known: {', '.join(sorted(known))}.")
     function = getattr(module, name)
@@ -86,8 +99,8 @@ def named(module, section: str, config):
     return functools.partial(function, **arguments)
 
 
-def build_model(config, classes: int):
-    """The network of `config.model`: class Model of models/NAME.py."""
+def build_model(config, output_bias_K: np.ndarray):
+    """The network of `config.model`, class Model of models/NAME.py, for as many classes as it has output biases."""
     arguments = dict(config.model)
     name = arguments.pop("name")
     known = [module.name for module in pkgutil.iter_modules(models.__path__) if module.name != "layers"]
@@ -97,6 +110,11 @@ def build_model(config, classes: int):
         raise ConfigError(f"dtype={config.dtype!r} is unknown; it must be float32 or bfloat16.")
     model = importlib.import_module(f"audiojax.models.{name}").Model
     try:
-        return model(classes=classes, dtype=jnp.dtype(config.dtype), **arguments)
+        return model(
+            classes=len(output_bias_K),
+            dtype=jnp.dtype(config.dtype),
+            output_bias=tuple(float(bias) for bias in output_bias_K),
+            **arguments,
+        )
     except TypeError as error:
         raise ConfigError(f"model {name}: {error}.") from error

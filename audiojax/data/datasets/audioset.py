@@ -36,7 +36,9 @@ with tfds.core.registered.skip_registration():
             with open(names_csv, newline="", encoding="utf-8") as file:
                 names = [row["display_name"] for row in csv.DictReader(file)]
             if len(names) != LABELS:
-                raise DataError(f"{names_csv} names {len(names)} labels instead of {LABELS}; restore the released file.")
+                raise DataError(
+                    f"{names_csv} names {len(names)} labels instead of {LABELS}; restore the released file."
+                )
             return names
 
         def released(self, downloads):

@@ -95,10 +95,13 @@ with tfds.core.registered.skip_registration():
                 length = len(example.input)
                 padded = np.zeros(self.input_shape, self.input_dtype)
                 padded[:length] = example.input
-                yield example.id, {
-                    "id": example.id,
-                    "group": example.group,
-                    "label": example.label,
-                    "length": length,
-                    self.input_name: padded,
-                }
+                yield (
+                    example.id,
+                    {
+                        "id": example.id,
+                        "group": example.group,
+                        "label": example.label,
+                        "length": length,
+                        self.input_name: padded,
+                    },
+                )

@@ -143,7 +143,8 @@ def read_note(wav: bytes) -> np.ndarray:
         with soundfile.SoundFile(io.BytesIO(wav)) as file:
             if (file.samplerate, file.subtype, file.channels) != (SAMPLE_RATE_HZ, "PCM_16", 1):
                 raise ValueError(
-                    f"{file.samplerate} Hz, {file.subtype}, {file.channels} channel(s) instead of {SAMPLE_RATE_HZ} Hz, PCM_16, 1"
+                    f"{file.samplerate} Hz, {file.subtype}, {file.channels} channel(s)"
+                    f" instead of {SAMPLE_RATE_HZ} Hz, PCM_16, 1"
                 )
             audio = file.read(dtype="int16")
     except soundfile.LibsndfileError as error:

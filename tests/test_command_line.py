@@ -1,0 +1,89 @@
+"""What a user types wrong is answered in one sentence, without a traceback and before anything is prepared."""
+
+import json
+
+import pytest
+
+from configs import li_audioset, rit_nsynth
+from tests.conftest import launch
+
+LI = "--config=configs/li_audioset.py:fc1"
+WRONG = {
+    "row": (
+        ["--config=configs/li_audioset.py:fc3", "--workdir=x"],
+        "no row 'fc3'; did you mean 'fc2'? rows: fc1, fc2, lstm",
+    ),
+    "no row": (["--config=configs/li_audioset.py", "--workdir=x"], "rows: fc1, fc2, lstm"),
+    "study": (["--config=configs/lee.py:fc1", "--workdir=x"], "no such file; studies: configs/li_audioset.py"),
+    "key": ([LI, "--workdir=x", "--config.optim.lrr=3"], "no such key; did you mean --config.optim.lr?"),
+    "type": ([LI, "--workdir=x", "--config.optim.lr=high"], "could not convert string to float: 'high'"),
+    "flag": ([LI, "--workdri=x"], "Unknown command line flag 'workdri'. Did you mean: workdir"),
+    "argument": ([LI, "--workdir=x", "more"], "unexpected argument 'more'"),
+    "two durations": ([LI, "--workdir=x", "--config.steps=5"], "exactly one of epochs, steps and examples"),
+    "no workdir": ([LI], "--workdir is missing"),
+    "no config": (["--workdir=x"], "--config is missing"),
+    "recipe": ([LI, "--workdir=x", "--config.recipe.name=soup"], "recipe.name='soup' is unknown; recipes: single"),
+    "replicas": ([LI, "--workdir=x", "--config.replicas=0"], "replicas=0 must be at least 1"),
+}
+
+
+@pytest.mark.parametrize("mistake", WRONG)
+def test_mistake_is_answered_in_one_sentence(mistake, tmp_path):
+    flags, sentence = WRONG[mistake]
+    done = launch(*flags, f"--data_dir={tmp_path}")
+    assert done.returncode == 1
+    [line] = done.stderr.strip().splitlines()
+    assert line.startswith("audiojax: ") and sentence in line
+    assert not any(tmp_path.iterdir())
+
+
+LATER = {
+    "raw_dir": (["--raw_dir=/nowhere"], "--raw_dir=/nowhere has no folder audioset"),
+    "variant": (["--config.data.variant=stand_on"], "data.variant='stand_on' is unknown"),
+    "data set": (["--config.data.name=audioste"], "data.name='audioste' is unknown; data sets: audioset, nsynth"),
+}
+ON_DATA = {
+    "batch": (["--config.batch_size=4000"], "batch_size=4000 must be between 1 and the 1800"),
+    "model": (["--config.model.name=mlpp"], "model.name='mlpp' is unknown; models: cnn1d, lstm, mlp"),
+    "loss": (["--config.task.loss=hinge"], "task.loss='hinge' is unknown"),
+    "front end": (["--config.frontend.name=dequantize"], "frontend.name='dequantize' is unknown"),
+    "front end's arguments": (["--config.frontend.name=waveform"], "takes no 'high'"),
+    "source": (["--config.data.source=river"], "data.source='river' is unknown"),
+    "protocol": (["--config.protocol=fair"], "protocol='fair' is unknown; protocols: paper, honest"),
+    "metric": (["--config.select=mUAC"], "select='mUAC' is unknown"),
+    "type": (["--config.dtype=float64"], "dtype='float64' is unknown"),
+}
+
+
+@pytest.mark.parametrize("mistake", [*LATER, *ON_DATA])
+def test_mistake_found_later_is_answered_in_one_sentence_too(mistake, tmp_path, data_dir):
+    flags, sentence = (LATER | ON_DATA)[mistake]
+    stand_in = ["--config.data.variant=stand_in"] if mistake in ON_DATA else []
+    folder = data_dir if mistake in ON_DATA else tmp_path / "data"
+    done = launch(
+        LI,
+        "--config.steps=2",
+        "--config.epochs=0",
+        *stand_in,
+        *flags,
+        f"--workdir={tmp_path / 'run'}",
+        f"--data_dir={folder}",
+    )
+    assert done.returncode == 1
+    assert sentence in done.stderr.strip().splitlines()[-1] and "Traceback" not in done.stderr
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+@pytest.mark.parametrize(("study", "number"), [("li_audioset", "0.945"), ("rit_nsynth", "0.9016")])
+def test_list_prints_rows_and_published_numbers(study, number):
+    done = launch(f"--config=configs/{study}.py", "--list")
+    assert done.returncode == 0 and number in done.stdout
+
+
+@pytest.mark.parametrize("study", [li_audioset, rit_nsynth], ids=["li_audioset", "rit_nsynth"])
+def test_every_row_has_a_config_that_is_json_and_locked(study):
+    for row in study.ROWS:
+        config = study.get_config(row)
+        assert json.loads(json.dumps(config.to_dict()))["row"] == row
+        with pytest.raises((AttributeError, KeyError)):
+            config.batchsize = 3

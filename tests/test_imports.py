@@ -1,0 +1,94 @@
+"""The import directions of the package, read from its source."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+PACKAGE = ROOT / "audiojax"
+LEVEL = {  # a module imports from its own level's listed neighbours and from higher numbers alone
+    "recipes": 0,
+    "train": 1,
+    "evaluate": 2,
+    "tasks": 3,
+    "checkpoint": 3,
+    "writer": 3,
+    "console": 3,
+    "data": 3,
+    "optim": 4,
+    "mesh": 4,
+    "duration": 4,
+    "command_line": 0,
+    "models": 5,
+    "frontend": 5,
+    "augment": 5,
+    "losses": 5,
+    "metrics": 5,
+    "state": 5,
+    "errors": 6,
+}
+# The loop and the tasks name these packages for their lists of what can be chosen, which is no use of their contents.
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imported(path: pathlib.Path, top_level_only: bool = False) -> set[str]:
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_level_only else ast.walk(tree)
+    names = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def part(path: pathlib.Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_to_the_right(path):
+    own = part(path)
+    if own == "__init__":
+        return
+    for name in imported(path):
+        if name.startswith("audiojax."):
+            other = name.split(".")[1]
+            assert other == own or LEVEL[other] > LEVEL[own] or (own, other) == ("command_line", "recipes"), name
+        assert not name.startswith("third_party")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_tensorflow_and_decoders_are_imported_in_data_alone(path):
+    heavy = {name.split(".")[0] for name in imported(path)} & {
+        "tensorflow",
+        "tensorflow_datasets",
+        "soundfile",
+        "librosa",
+    }
+    allowed = path.is_relative_to(PACKAGE / "data" / "datasets") or path.name in ("prepare.py", "pipeline.py")
+    assert not heavy or allowed
+
+
+def test_models_import_shared_layers_alone():
+    for path in (PACKAGE / "models").glob("*.py"):
+        ours = {name for name in imported(path) if name.startswith("audiojax")}
+        assert ours <= {"audiojax.models", "audiojax.models.layers"}, path
+
+
+def test_data_sets_import_their_base_alone():
+    allowed = ("audiojax.data.datasets.base", "audiojax.data.datasets.synthesiser", "audiojax.errors")
+    for path in (PACKAGE / "data" / "datasets").glob("*.py"):
+        assert all(name.startswith(allowed) for name in imported(path) if name.startswith("audiojax")), path
+
+
+def test_configs_import_common_and_ml_collections_alone():
+    for path in (ROOT / "configs").glob("*.py"):
+        roots = {name.split(".")[0] for name in imported(path)}
+        assert roots <= {"configs", "ml_collections", "difflib"}, path
+
+
+def test_launch_is_short():
+    assert len((ROOT / "launch.py").read_text().splitlines()) < 80

@@ -1,0 +1,40 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+import sklearn.metrics
+
+from audiojax import losses
+
+LOGITS = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+
+
+def test_softmax_cross_entropy_equals_scikit_learn():
+    label = np.array([0, 1, 2, 3, 1])
+    expected = sklearn.metrics.log_loss(label, scipy.special.softmax(LOGITS, 1), labels=range(4))
+    assert float(losses.softmax_cross_entropy(jnp.asarray(LOGITS), jnp.asarray(label)).mean()) == pytest.approx(
+        expected, rel=1e-5
+    )
+
+
+def test_sigmoid_cross_entropy_sums_binary_losses():
+    label = (np.random.default_rng(1).random((5, 4)) < 0.5).astype(np.uint8)
+    p = scipy.special.expit(LOGITS)
+    expected = -(label * np.log(p) + (1 - label) * np.log(1 - p)).sum(1)
+    np.testing.assert_allclose(
+        losses.sigmoid_cross_entropy(jnp.asarray(LOGITS), jnp.asarray(label)), expected, rtol=1e-5
+    )
+
+
+def test_several_labels_share_the_softmax():
+    label = np.array([[1, 1, 0, 0]], np.uint8)
+    log_p = scipy.special.log_softmax(LOGITS[:1], 1)
+    loss = losses.softmax_cross_entropy(jnp.asarray(LOGITS[:1]), jnp.asarray(label))
+    assert float(loss[0]) == pytest.approx(-(log_p[0, 0] + log_p[0, 1]) / 2, rel=1e-5)
+
+
+def test_probabilities_follow_the_loss():
+    np.testing.assert_allclose(losses.probabilities("softmax_cross_entropy", LOGITS).sum(1), 1, rtol=1e-5)
+    np.testing.assert_allclose(
+        losses.probabilities("sigmoid_cross_entropy", LOGITS), scipy.special.expit(LOGITS), rtol=1e-5
+    )

@@ -1,0 +1,67 @@
+"""Metrics against scikit-learn called directly and against answers known by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import sklearn.metrics
+
+from audiojax import metrics
+
+
+def scored(score, label, loss=None):
+    loss = np.zeros(len(label)) if loss is None else loss
+    return metrics.summary(score, label, loss, metrics.by_class(score, label))
+
+
+def test_multi_label_equals_scikit_learn():
+    rng = np.random.default_rng(0)
+    score = rng.random((200, 7), dtype=np.float32)
+    label = (rng.random((200, 7)) < 0.2).astype(np.uint8)
+    values = scored(score, label, loss=np.arange(200.0))
+    assert values["mAP"] == pytest.approx(sklearn.metrics.average_precision_score(label, score, average="macro"))
+    assert values["mAUC"] == pytest.approx(sklearn.metrics.roc_auc_score(label, score, average="macro"))
+    assert values["loss"] == pytest.approx(99.5)
+    assert "accuracy" not in values
+
+
+def test_single_label_equals_scikit_learn():
+    rng = np.random.default_rng(1)
+    score = rng.random((300, 8), dtype=np.float32)
+    label = rng.integers(0, 8, 300).astype(np.int32)
+    values, chosen = scored(score, label), score.argmax(1)
+    assert values["accuracy"] == sklearn.metrics.accuracy_score(label, chosen)
+    assert values["macro_f1"] == pytest.approx(sklearn.metrics.f1_score(label, chosen, average="macro"))
+    assert values["top3"] == sklearn.metrics.top_k_accuracy_score(label, score, k=3)
+    assert values["top5"] == sklearn.metrics.top_k_accuracy_score(label, score, k=5)
+    one_hot = np.eye(8)[label]
+    assert values["mAUC"] == pytest.approx(sklearn.metrics.roc_auc_score(one_hot, score, average="macro"))
+
+
+def test_always_class_zero_scores_exactly_its_share():
+    label = np.array([0] * 3 + [1] * 4 + [2] * 3, np.int32)
+    score = np.tile(np.array([0.6, 0.3, 0.1], np.float32), (10, 1))
+    values = scored(score, label)
+    assert values["accuracy"] == 0.3
+    assert values["mAUC"] == 0.5
+    assert values["d_prime"] == 0.0
+    assert values["map_at_3"] == pytest.approx((3 * 1 + 4 / 2 + 3 / 3) / 10)
+
+
+def test_classes_without_a_positive_are_left_out_and_marked():
+    score = np.array([[0.9, 0.1, 0.5], [0.2, 0.8, 0.5], [0.7, 0.6, 0.1]], np.float32)
+    label = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0]], np.uint8)
+    classes = metrics.by_class(score, label)
+    assert math.isnan(classes["auc"][2]) and math.isnan(classes["average_precision"][2])
+    assert scored(score, label)["mAP"] == pytest.approx(np.mean(classes["average_precision"][:2]))
+
+
+def test_d_prime_of_the_literature():
+    assert metrics.d_prime(0.969) == pytest.approx(2.64, abs=0.005)  # Kong et al. report 2.641 for AUC 0.969.
+
+
+def test_confusion_rows_are_the_truth():
+    score = np.eye(3, dtype=np.float32)[[1, 1, 2]]
+    classes = metrics.by_class(score, np.array([0, 1, 2], np.int32))
+    assert classes["confusion"].tolist() == [[0, 1, 0], [0, 1, 0], [0, 0, 1]]
+    assert classes["recall"].tolist() == [0, 1, 1]

@@ -1,0 +1,260 @@
+"""Whole runs on small data: resume, replicas, devices, processes, sources, finished folders."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from audiojax.errors import RunError
+from audiojax.recipes import single
+from tests.conftest import ROOT, SMALL_LI_FLAGS, launch, small_li
+
+
+def outcome(workdir):
+    """What must not depend on how a run came about: result, predictions, parameters, logged values."""
+    result = json.loads((workdir / "result.json").read_text())
+    with np.load(workdir / "predictions" / "test.npz") as arrays:
+        score = arrays["score"]
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    with ocp.CheckpointManager((workdir / "checkpoints").absolute(), item_names=("tree", "progress")) as manager:
+        step = manager.latest_step()
+        saved = manager.item_metadata(step)["tree"]
+        like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), saved)
+        tree = manager.restore(step, args=ocp.args.Composite(tree=ocp.args.StandardRestore(like)))["tree"]
+    log = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return result, score, jax.tree.map(np.asarray, tree), log
+
+
+def assert_same(one, other, exact=True, **tolerance):
+    compare = np.testing.assert_array_equal if exact else lambda a, b: np.testing.assert_allclose(a, b, **tolerance)
+    (result, score, tree, log), (result2, score2, tree2, log2) = one, other
+    compare(score, score2)
+    jax.tree.map(compare, tree, tree2)
+    assert result["best_step"] == result2["best_step"]
+    if exact:
+        assert result["metrics"] == result2["metrics"]
+        assert log == log2
+
+
+@pytest.fixture(scope="module")
+def reference(data_dir, tmp_path_factory):
+    """An uninterrupted run started by launch.py."""
+    workdir = tmp_path_factory.mktemp("reference") / "run"
+    done = launch(*SMALL_LI_FLAGS, f"--workdir={workdir}", f"--data_dir={data_dir}")
+    assert done.returncode == 0, done.stderr
+    return workdir
+
+
+def test_result_has_the_contract_of_the_design(reference):
+    result = json.loads((reference / "result.json").read_text())
+    for key in ("study", "row", "protocol", "seed", "replicas", "published", "metrics", "best_step", "examples"):
+        assert key in result
+    assert {"prepare", "compile", "train", "eval"} <= result["time_s"].keys()
+    assert result["examples"] | {"absent": 0} == {"train": 1800, "valid": 200, "test": 1000, "skipped": 0, "absent": 0}
+    assert set(result["metrics"]) == {"train", "valid", "test"}
+    assert {"loss", "mAP", "mAUC", "d_prime"} == set(result["metrics"]["test"])
+    steps = [json.loads(line)["step"] for line in (reference / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [3, 6, 8, 8, 11, 14, 16, 16, 19, 22, 24, 24]
+    assert any((reference / "tensorboard").iterdir())
+
+
+def test_finished_run_is_left_alone(reference, data_dir):
+    before = (reference / "result.json").stat().st_mtime_ns
+    again = launch(*SMALL_LI_FLAGS, f"--workdir={reference}", f"--data_dir={data_dir}")
+    assert again.returncode == 0 and "is finished" in again.stderr
+    assert (reference / "result.json").stat().st_mtime_ns == before
+
+
+def test_workdir_of_another_config_is_refused(reference, data_dir):
+    other = launch(*SMALL_LI_FLAGS, "--config.seed=5", f"--workdir={reference}", f"--data_dir={data_dir}")
+    assert other.returncode == 1
+    assert "seed=0 (now 5)" in other.stderr and "Traceback" not in other.stderr
+
+
+@pytest.mark.parametrize("lines", [1, 4, 9])
+def test_killed_run_ends_as_the_uninterrupted_one(reference, data_dir, tmp_path, lines):
+    """SIGKILL once `lines` lines of metrics.jsonl are there: before the first checkpoint, between two, near the end."""
+    workdir = tmp_path / "run"
+    arguments = [sys.executable, "launch.py", *SMALL_LI_FLAGS, f"--workdir={workdir}", f"--data_dir={data_dir}"]
+    killed = subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    log = workdir / "metrics.jsonl"
+    while killed.poll() is None and (not log.exists() or len(log.read_text().splitlines()) < lines):
+        time.sleep(0.001)
+    killed.kill()
+    killed.wait()
+    assert not (workdir / "result.json").exists()
+    done = launch(*SMALL_LI_FLAGS, f"--workdir={workdir}", f"--data_dir={data_dir}")
+    assert done.returncode == 0, done.stderr
+    assert_same(outcome(workdir), outcome(reference))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_run_saves_and_ends_as_the_uninterrupted_one(reference, data_dir, tmp_path, number):
+    workdir = tmp_path / "run"
+    arguments = [sys.executable, "launch.py", *SMALL_LI_FLAGS, f"--workdir={workdir}", f"--data_dir={data_dir}"]
+    stopped = subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    log = workdir / "metrics.jsonl"
+    while stopped.poll() is None and (not log.exists() or not log.read_text()):
+        time.sleep(0.001)
+    stopped.send_signal(number)
+    _, stderr = stopped.communicate(timeout=120)
+    assert stopped.returncode == 130, stderr
+    assert f"stopped by {number.name}" in stderr and "goes on from there" in stderr and "Traceback" not in stderr
+    done = launch(*SMALL_LI_FLAGS, f"--workdir={workdir}", f"--data_dir={data_dir}")
+    assert done.returncode == 0 and "resumed at step" in done.stderr
+    assert_same(outcome(workdir), outcome(reference))
+
+
+def test_stream_trains_the_same_run_as_resident(reference, data_dir, tmp_path):
+    single.run(small_li(data__source="stream"), tmp_path / "run", None, data_dir)
+    assert_same(outcome(tmp_path / "run"), outcome(reference), exact=False, rtol=1e-5, atol=1e-6)
+
+
+def test_eight_devices_give_the_single_device_result(reference, data_dir, tmp_path):
+    done = launch(
+        *SMALL_LI_FLAGS,
+        f"--workdir={tmp_path / 'run'}",
+        f"--data_dir={data_dir}",
+        XLA_FLAGS="--xla_force_host_platform_device_count=8",
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["device"].startswith("8 ×")
+    assert_same(outcome(tmp_path / "run"), outcome(reference), exact=False, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("source", ["resident", "stream"])
+def test_two_processes_give_the_single_process_result(reference, data_dir, tmp_path, source):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    workdir = tmp_path / "run"
+    arguments = [sys.executable, "launch.py", *SMALL_LI_FLAGS, f"--config.data.source={source}"]
+    processes = [
+        subprocess.Popen(
+            [*arguments, f"--workdir={workdir}", f"--data_dir={data_dir}"],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            env=os.environ
+            | {
+                "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
+                "JAX_NUM_PROCESSES": "2",
+                "JAX_PROCESS_ID": str(process),
+            },
+        )
+        for process in range(2)
+    ]
+    for process in processes:
+        _, stderr = process.communicate(timeout=240)
+        assert process.returncode == 0, stderr
+    assert json.loads((workdir / "result.json").read_text())["device"].startswith("2 ×")
+    assert_same(outcome(workdir), outcome(reference), exact=False, rtol=1e-4, atol=1e-5)
+
+
+def test_replicas_end_where_their_single_runs_do(data_dir, tmp_path):
+    steps = dict(steps=100, eval_every=50, steps_per_call=10, early_stopping=0)
+    single.run(small_li("lstm", replicas=3, seed=7, **steps), tmp_path / "all", None, data_dir)
+    result, score, tree, _ = outcome(tmp_path / "all")
+    assert score.shape[0] == 3
+    for replica in range(3):
+        workdir = tmp_path / f"single_{replica}"
+        single.run(small_li("lstm", seed=7 + replica, **steps), workdir, None, data_dir)
+        result_1, score_1, tree_1, _ = outcome(workdir)
+        for kept in ("state", "best"):
+            own = jax.tree.map(lambda leaf, r=replica: leaf[r : r + 1], tree[kept]["params"])
+            close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+            jax.tree.map(close, own, tree_1[kept]["params"])
+        np.testing.assert_allclose(score[replica], score_1, rtol=1e-3, atol=1e-5)
+        assert result["best_step"][replica] == result_1["best_step"][0]
+        assert result["metrics"]["test"]["mAUC"][replica] == pytest.approx(
+            result_1["metrics"]["test"]["mAUC"][0], abs=1e-4
+        )
+
+
+def test_replicas_on_the_replica_axis_of_the_mesh(data_dir, tmp_path):
+    flags = [*SMALL_LI_FLAGS, "--config.replicas=4", f"--data_dir={data_dir}"]
+    alone = launch(*flags, f"--workdir={tmp_path / 'one'}")
+    spread = launch(*flags, f"--workdir={tmp_path / 'eight'}", XLA_FLAGS="--xla_force_host_platform_device_count=8")
+    assert alone.returncode == spread.returncode == 0, alone.stderr + spread.stderr
+    assert_same(outcome(tmp_path / "one"), outcome(tmp_path / "eight"), exact=False, rtol=1e-4, atol=1e-5)
+
+
+def test_early_stopping_freezes_what_was_best(data_dir, tmp_path):
+    config = small_li(steps=400, eval_every=2, steps_per_call=2, early_stopping=3, select="loss", optim__lr=0.3)
+    result = single.run(config, tmp_path / "run", None, data_dir)
+    assert result["steps"] == result["best_step"][0] + 3 * 2 < 400
+
+
+def test_second_start_compiles_nothing(reference, data_dir, tmp_path):
+    """Every program of a second run comes from the persistent cache."""
+    code = (
+        "import sys, jax, runpy\n"
+        "missed = []\n"
+        "jax.monitoring.register_event_listener(lambda e, **k: missed.append(e) if 'cache_misses' in e else None)\n"
+        "sys.argv = ['launch.py'] + sys.argv[1:]\n"
+        "try:\n  runpy.run_path('launch.py', run_name='__main__')\n"
+        "finally:\n  print('missed', len(missed))\n"
+    )
+    run = [sys.executable, "-c", code, *SMALL_LI_FLAGS, f"--data_dir={data_dir}"]
+    for attempt in range(2):
+        done = subprocess.run(
+            [*run, f"--workdir={tmp_path / str(attempt)}"], cwd=ROOT, capture_output=True, text=True, timeout=240
+        )
+        assert done.returncode == 0, done.stderr
+    assert "missed 0" in done.stdout
+
+
+def test_trains_without_tensorflow_from_prepared_arrays(data_dir, tmp_path):
+    """A host where importing TensorFlow or TFDS fails trains all the same."""
+    code = (
+        "import sys, runpy\n"
+        "for name in ('tensorflow', 'tensorflow_datasets', 'soundfile'): sys.modules[name] = None\n"
+        "sys.argv = ['launch.py'] + sys.argv[1:]\n"
+        "runpy.run_path('launch.py', run_name='__main__')\n"
+    )
+    run = [sys.executable, "-c", code, *SMALL_LI_FLAGS, f"--data_dir={data_dir}", f"--workdir={tmp_path / 'run'}"]
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "result.json").exists()
+
+
+def test_full_disk_while_saving_is_said_and_survived(reference, data_dir, tmp_path):
+    """A file-size limit stands in for the full disk: whatever is larger cannot be written."""
+    code = (
+        "import resource, sys, runpy\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))\n"
+        "sys.argv = ['launch.py'] + sys.argv[1:]\n"
+        "runpy.run_path('launch.py', run_name='__main__')\n"
+    )
+    workdir = tmp_path / "run"
+    run = [sys.executable, "-c", code, *SMALL_LI_FLAGS, f"--data_dir={data_dir}", f"--workdir={workdir}"]
+    failed = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert failed.returncode == 1
+    last_line = failed.stderr.strip().splitlines()[-1]
+    assert "a checkpoint cannot be saved" in last_line and "free some space" in last_line
+    done = launch(*SMALL_LI_FLAGS, f"--workdir={workdir}", f"--data_dir={data_dir}")
+    assert done.returncode == 0, done.stderr
+    assert_same(outcome(workdir), outcome(reference))
+
+
+def test_non_finite_loss_stops_the_run_and_names_step_and_quantity(data_dir, tmp_path):
+    from audiojax.errors import NonFiniteError
+
+    with pytest.raises(NonFiniteError, match=r"(loss|grad_norm) is (nan|inf) at step \d+"):
+        single.run(small_li(optim__name="sgd", optim__lr=1e30), tmp_path / "run", None, data_dir)
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_unwritable_workdir_is_refused(data_dir, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot be written"):
+        single.run(small_li(), tmp_path / "file" / "run", None, data_dir)
