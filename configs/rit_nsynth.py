@@ -1,6 +1,6 @@
 """Jamal, Karda, Sarde (RIT): instrument family on NSynth with 1D CNNs on the waveform.
 
-python launch.py --config=configs/rit_nsynth.py:optimised --workdir=runs/rit --raw_dir=RELEASES [--config.protocol=paper]
+python launch.py --config=configs/rit_nsynth.py:optimised --workdir=DIR --raw_dir=RELEASES
 """
 
 from configs import common

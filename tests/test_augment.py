@@ -5,7 +5,7 @@ import numpy as np
 from audiojax import augment
 
 KEY = jax.random.key(3)
-X = jnp.asarray(np.random.default_rng(0).normal(size=(200, 12, 2)), jnp.float32)
+X = jnp.asarray(np.random.default_rng(0).normal(size=(200, 16, 2)), jnp.float32)
 LABEL = jnp.eye(200, dtype=jnp.uint8)
 
 

@@ -54,7 +54,7 @@ def test_warmup_rises_and_cosine_falls_to_zero():
 
 def test_clipping_bounds_the_whole_gradient():
     params, *_ = run(optim.make(config(name="sgd", lr=1.0, clip_norm=0.6), 1), [100.0], start=0.0)
-    assert float(optax.global_norm(params)) == pytest.approx(0.6, rel=1e-5)
+    assert float(optax.tree.norm(params)) == pytest.approx(0.6, rel=1e-5)
 
 
 @pytest.mark.parametrize("wrong", [{"name": "adamm"}, {"schedule": "cosin"}])

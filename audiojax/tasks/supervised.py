@@ -66,7 +66,7 @@ class Task:
         (loss, model_state), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
         updates, opt_state = self._optimiser.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        logs = {"loss": loss, "grad_norm": optax.global_norm(grads)}
+        logs = {"loss": loss, "grad_norm": optax.tree.norm(grads)}
         return TrainState(state.step + 1, params, model_state, opt_state), logs
 
     def evaluated(self, state: TrainState):
