@@ -35,7 +35,7 @@ ROWS = {
                 "lstm_dropout": 0.4,
                 "dense_dropout": 0.5,
             },
-            "augment": ({"name": "mixup", "alpha": 1.0},),
+            "augment": ({"name": "permute_steps"}, {"name": "mixup", "alpha": 1.0}),
             "optim": {"lr": 1e-3, "schedule": "cosine", "warmup": 0.05, "average_decay": 0.998},
             "epochs": 14.0,
         },

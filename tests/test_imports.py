@@ -66,7 +66,6 @@ def test_tensorflow_and_decoders_are_imported_in_data_alone(path):
         "tensorflow",
         "tensorflow_datasets",
         "soundfile",
-        "librosa",
     }
     allowed = path.is_relative_to(PACKAGE / "data" / "datasets") or path.name in ("prepare.py", "pipeline.py")
     assert not heavy or allowed
