@@ -46,6 +46,9 @@ if __name__ == "__main__":
     except AudiojaxError as error:
         print(f"audiojax: {error}", file=sys.stderr)
         sys.exit(1)
+    except OSError as error:
+        print(f"audiojax: {error}; mend that and start the same command again, which goes on.", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("audiojax: stopped; the same command goes on, or prepares its data anew.", file=sys.stderr)
         sys.exit(130)

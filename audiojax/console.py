@@ -1,5 +1,6 @@
 """What a run shows: a progress bar on a terminal, else a line an evaluation; a table at the end."""
 
+import jax
 import rich.console
 import rich.progress
 import rich.table
@@ -8,7 +9,9 @@ console = rich.console.Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def say(text: str) -> None:
-    console.print(text, markup=False)
+    """One line on stderr, from the first process alone."""
+    if jax.process_index() == 0:
+        console.print(text, markup=False)
 
 
 class Progress:
@@ -52,5 +55,6 @@ def result_table(result: dict) -> rich.table.Table:
 
 
 def show(table: rich.table.Table) -> None:
-    """Prints a table to standard output."""
-    rich.console.Console().print(table)
+    """Prints a table to standard output, from the first process alone."""
+    if jax.process_index() == 0:
+        rich.console.Console().print(table)

@@ -111,7 +111,8 @@ class Trainer:
             x = next(feed)
             self.time_s["input"] += time.perf_counter() - asked_s
             dispatched_s = time.perf_counter()
-            state, logs = self._train_call(state, data, x, seeds)
+            with jax.transfer_guard("disallow"):
+                state, logs = self._train_call(state, data, x, seeds)
             if stop - first not in self._compiled:
                 self._compiled.add(stop - first)
                 compile_s = time.perf_counter() - dispatched_s
@@ -126,7 +127,7 @@ class Trainer:
 
     def _log(self, first: int, stop: int, logs: dict, previous_s: float, progress: console.Progress) -> float:
         """Checks and records the logs of the steps first … stop-1; returns the time now."""
-        logs = jax.tree.map(np.asarray, logs)  # [steps, replicas]
+        logs = jax.device_get(logs)  # [steps, replicas]
         now_s = time.perf_counter()
         self.time_s["train"] += now_s - previous_s
         for name, values in logs.items():

@@ -37,7 +37,7 @@ ROWS = {
             },
             "augment": ({"name": "permute_steps"}, {"name": "mixup", "alpha": 1.0}),
             "optim": {"lr": 1e-3, "schedule": "cosine", "warmup": 0.05, "average_decay": 0.998},
-            "epochs": 14.0,
+            "epochs": 24.0,
         },
     },
 }
@@ -48,7 +48,7 @@ def get_config(row: str | None = None):
     config.data.name = "audioset"
     config.data.protocols.paper = dict(train="bal_train", valid="eval", test="eval")
     config.data.protocols.honest = dict(
-        train="bal_train", valid="bal_train", test="eval", unit="group", valid_fraction=0.1
+        train="bal_train", valid="bal_train", test="eval", unit="group", valid_fraction=0.05
     )
     config.frontend = dict(name="dequantise", low=-2.0, high=2.0)
     config.task.loss = "sigmoid_cross_entropy"

@@ -83,9 +83,8 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     writer.close()
     checkpoints.close()
     writer.result(result)
-    if jax.process_index() == 0:
-        console.show(console.result_table(result))
-        console.say(f"results: {workdir / 'result.json'}")
+    console.show(console.result_table(result))
+    console.say(f"results: {workdir / 'result.json'}")
     return result
 
 
