@@ -32,7 +32,8 @@ class Trainer:
         self._seeds = np.arange(config.seed, config.seed + config.replicas)
         self.evaluator = Evaluator(task, source, parts, mesh, config.eval_batch_size, config.replicas)
         self._by_replica = jax.sharding.NamedSharding(mesh, meshes.STATE)
-        self._train_call = jax.jit(self._scan_steps, donate_argnums=0, out_shardings=(self._by_replica, None))
+        everywhere = jax.sharding.NamedSharding(mesh, meshes.REPLICATED)
+        self._train_call = jax.jit(self._scan_steps, donate_argnums=0, out_shardings=(self._by_replica, everywhere))
         self._evaluated = jax.jit(meshes.over_replicas(task.evaluated, config.replicas))
         self._update_best = jax.jit(self._prefer, donate_argnums=0, out_shardings=self._by_replica)
         self._compiled: set[int] = set()  # lengths of the calls compiled so far
@@ -51,14 +52,14 @@ class Trainer:
             while step < self.total_steps and not self._all_stopped(step, best):
                 interval_start = step // self.eval_steps * self.eval_steps
                 interval_end = min(interval_start + self.eval_steps, self.total_steps)
-                for trained, reached in self._steps(state, seeds, step, interval_end, progress):
-                    state, step = trained, reached
-                    if stop.requested(at_evaluation=step == interval_end) and step < interval_end:
-                        self._interrupt(stop, step, state, best)
-                best = self._evaluate(state, best, step)
-                self._save(step, state, best)
-                if stop.requested(at_evaluation=True) and step < self.total_steps:
-                    self._interrupt(stop, step, state, best)
+                state, step = self._advance(state, seeds, step, interval_end, progress, stop)
+                if step == interval_end:
+                    best = self._evaluate(state, best, step)
+                self._checkpoints.save(step, {"state": state, "best": best}, {"time_s": self.time_s})
+                if stop.requested(at_evaluation=step == interval_end) and step < self.total_steps:
+                    self._checkpoints.wait()
+                    name = stop.name or "another process"
+                    raise Interrupted(f"stopped by {name} at step {step}; all is saved: the same command goes on.")
         self._checkpoints.wait()
         return best, step
 
@@ -98,9 +99,19 @@ class Trainer:
 
         return jax.lax.scan(step, state, x)
 
-    def _steps(self, state: TrainState, seeds: jax.Array, start: int, end: int, progress: console.Progress):
-        """Runs the steps start … end-1; yields the state after each call. A call's logs are read after the next one is
-        dispatched, so that the device never waits for them."""
+    def _advance(
+        self,
+        state: TrainState,
+        seeds: jax.Array,
+        start: int,
+        end: int,
+        progress: console.Progress,
+        stop_signals: "StopSignals",
+    ) -> tuple[TrainState, int]:
+        """Runs the steps start … end-1, or fewer where a signal asks to stop; returns the state and the steps done.
+
+        A call's logs are read after the next one is dispatched, so that the device never waits for them.
+        """
         size, batch_size = self._config.steps_per_call, self._config.batch_size
         calls = [(first, min(first + size, end)) for first in range(start, end, size)]
         rows = lambda call: order.train_rows(self._examples, self._seeds, batch_size, *call)
@@ -121,9 +132,10 @@ class Trainer:
             if pending:
                 previous_s = self._log(*pending, previous_s, progress)
             pending = first, stop, logs
-            if stop == end:
-                previous_s = self._log(*pending, previous_s, progress)
-            yield state, stop
+            if stop < end and stop_signals.requested(at_evaluation=False):
+                break
+        self._log(*pending, previous_s, progress)
+        return state, stop
 
     def _log(self, first: int, stop: int, logs: dict, previous_s: float, progress: console.Progress) -> float:
         """Checks and records the logs of the steps first … stop-1; returns the time now."""
@@ -189,15 +201,6 @@ class Trainer:
         """The step chosen for each replica: int32 [replicas]."""
         return np.asarray(multihost_utils.process_allgather(best.step, tiled=True))
 
-    def _save(self, step: int, state: TrainState, best: Best) -> None:
-        self._checkpoints.save(step, {"state": state, "best": best}, {"time_s": self.time_s})
-
-    def _interrupt(self, stop: "StopSignals", step: int, state: TrainState, best: Best) -> None:
-        if self._checkpoints.latest_step() != step:
-            self._save(step, state, best)
-        self._checkpoints.wait()
-        raise Interrupted(f"stopped by {stop.name} at step {step}; all is saved: the same command goes on from there.")
-
 
 class StopSignals:
     """SIGINT and SIGTERM ask the loop to stop at the next call; a second SIGINT ends the program at once."""
@@ -218,7 +221,7 @@ class StopSignals:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def requested(self, at_evaluation: bool) -> bool:
-        """Whether to stop now. Several processes agree on it, which they do at evaluations alone."""
+        """Whether to stop now. Several processes must agree, which they do at evaluations alone."""
         if jax.process_count() == 1:
             return self.name is not None
         return at_evaluation and bool(multihost_utils.process_allgather(np.array(self.name is not None)).any())

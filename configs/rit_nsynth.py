@@ -53,6 +53,7 @@ ROWS = {
                 "range_db": 80.0,
             },
             "augment": ({"name": "roll", "steps": 3, "stride": 100}, {"name": "roll", "steps": 10, "stride": 1}),
+            "epochs": 16.0,
         },
     },
 }
@@ -63,7 +64,7 @@ def get_config(row: str | None = None):
     config.data.name = "nsynth"
     config.data.exclude_classes = ("synth_lead",)
     config.data.protocols.paper = dict(train="valid", valid="valid", test="test", unit="id", valid_fraction=0.33)
-    config.data.protocols.honest = dict(train="train", valid="train", test="test", unit="group", valid_fraction=0.1)
+    config.data.protocols.honest = dict(train="train", valid="train", test="test", unit="group", valid_fraction=0.15)
     config.frontend.update(dict(name="waveform", samples=8_000, compression=0.0))
     config.task.loss = "softmax_cross_entropy"
     config.optim.update(dict(lr=3e-4, schedule="cosine", warmup=0.1, weight_decay=1e-2, clip_norm=1.0))

@@ -76,7 +76,7 @@ def keep_classes(part: Part, classes: list[str], kept: list[str]) -> Part:
 
 
 def hold_out(part: Part, unit: str, fraction: float, seed: int) -> np.ndarray:
-    """Mask of the examples to hold out: about `fraction` of each class's units, whole units, never all of a class's."""
+    """Mask of the examples to hold out: `fraction` of each class's units, rounded, whole units, never all."""
     if unit not in ("id", "group"):
         raise ConfigError(f"a protocol's unit is {unit!r}; it must be 'id' or 'group'.")
     units, first, membership = np.unique(getattr(part, unit), return_index=True, return_inverse=True)
@@ -85,7 +85,7 @@ def hold_out(part: Part, unit: str, fraction: float, seed: int) -> np.ndarray:
     held = np.zeros(len(units), bool)
     for stratum in np.unique(strata):
         members = rng.permutation(np.flatnonzero(strata == stratum))
-        wanted = min(max(1, round(fraction * len(members))), len(members) - 1)
+        wanted = min(round(fraction * len(members)), len(members) - 1)
         held[members[:wanted]] = True
     return held[membership]
 
