@@ -168,6 +168,7 @@ def test_truncated_tfrecord_stops_or_is_left_out_from_there_on(tmp_path):
         (clip(labels=(527,)), "labels"),
         (clip(labels=()), "labels"),
     ],
+    ids=["garbage", "too long", "empty", "too narrow", "label out of range", "no label"],
 )
 def test_audioset_record_of_another_form_is_listed(tmp_path, record, why):
     write_audioset(tmp_path, {"00.tfrecord": [clip(b"good"), record]})
