@@ -97,8 +97,11 @@ class Trainer:
             train_step = meshes.over_replicas(self._task.train_step, self._config.replicas)
             return train_step(state, self._source.take(data, x), keys)
 
-        # A single step must not become a loop: XLA runs the convolutions of a loop on one CPU thread, ten times slower.
-        return jax.lax.scan(step, state, x, unroll=self._config.steps_per_call == 1)
+        if self._config.steps_per_call > 1:
+            return jax.lax.scan(step, state, x)
+        # A single step is no loop: XLA runs the convolutions of a loop on one CPU thread, ten times slower.
+        state, logs = step(state, jax.tree.map(lambda leaf: leaf[0], x))
+        return state, jax.tree.map(lambda leaf: leaf[None], logs)
 
     def _advance(
         self,
