@@ -15,7 +15,10 @@ class Checkpoints:
     def __init__(self, folder: pathlib.Path, keep: int):
         self._folder = folder
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
-        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+        try:
+            self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+        except OSError as error:
+            raise RunError(f"{folder} cannot be written ({error}); choose another --workdir.") from error
 
     def save(self, step: int, tree: Any, progress: dict) -> None:
         """Saves a pytree of arrays and JSON-able values while training goes on.

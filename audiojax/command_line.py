@@ -82,7 +82,7 @@ def checked(config: ConfigDict, workdir: str | None) -> ConfigDict:
 
 
 def studies() -> list[str]:
-    return [f"configs/{path.name}" for path in sorted(pathlib.Path("configs").glob("*_*.py"))]
+    return [f"configs/{path.name}" for path in sorted(pathlib.Path("configs").glob("[!_]*_*.py"))]
 
 
 def list_rows(study: str) -> None:

@@ -43,13 +43,13 @@ LATER = {
     "data set": (["--config.data.name=audioste"], "data.name='audioste' is unknown; data sets: audioset, nsynth"),
 }
 ON_DATA = {
-    "batch": (["--config.batch_size=4000"], "batch_size=4000 must be between 1 and the 1800"),
+    "batch": (["--config.batch_size=4000"], "batch_size=4000 must be between 1 and the 1900"),
     "model": (["--config.model.name=mlpp"], "model.name='mlpp' is unknown; models: cnn1d, lstm, mlp"),
     "loss": (["--config.task.loss=hinge"], "task.loss='hinge' is unknown"),
     "front end": (["--config.frontend.name=dequantize"], "frontend.name='dequantize' is unknown"),
     "front end's arguments": (["--config.frontend.name=waveform"], "takes no 'high'"),
     "source": (["--config.data.source=river"], "data.source='river' is unknown"),
-    "protocol": (["--config.protocol=fair"], "protocol='fair' is unknown; protocols: paper, honest"),
+    "protocol": (["--config.protocol=fair"], "protocol='fair' is unknown; protocols: honest, paper"),
     "metric": (["--config.select=mUAC"], "select='mUAC' is unknown"),
     "type": (["--config.dtype=float64"], "dtype='float64' is unknown"),
 }

@@ -191,18 +191,18 @@ def test_killed_preparation_starts_again(tmp_path):
     """SIGKILL in the middle leaves nothing that the next start takes for prepared data."""
     code = (
         "import pathlib, sys\nfrom audiojax.data.prepare import prepare\n"
-        "prepare('nsynth', 'stand_in', None, pathlib.Path(sys.argv[1]), True)\n"
+        "prepare('audioset', 'stand_in', None, pathlib.Path(sys.argv[1]), True)\n"
     )
     first = subprocess.Popen([sys.executable, "-c", code, tmp_path], cwd=ROOT, stderr=subprocess.DEVNULL)
-    while first.poll() is None and not list(tmp_path.glob("nsynth/stand_in/*")):
+    while first.poll() is None and not list(tmp_path.glob("audioset/stand_in/*")):
         time.sleep(0.001)
     first.kill()
     first.wait()
-    assert prepared.find("nsynth", "stand_in", tmp_path) is None and list(tmp_path.glob("nsynth/stand_in/*"))
+    assert prepared.find("audioset", "stand_in", tmp_path) is None and list(tmp_path.glob("audioset/stand_in/*"))
     subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
-    data = prepared.find("nsynth", "stand_in", tmp_path)
-    assert data.examples == {"train": 600, "valid": 300, "test": 150}
-    assert [path.name for path in (tmp_path / "nsynth" / "stand_in").iterdir()] == ["1.0.0"]
+    data = prepared.find("audioset", "stand_in", tmp_path)
+    assert data.examples == {"bal_train": 2000, "eval": 1000}
+    assert [path.name for path in (tmp_path / "audioset" / "stand_in").iterdir()] == ["1.0.0"]
 
 
 def test_real_audioset_is_complete(real_raw_dir, tmp_path):
