@@ -46,7 +46,9 @@ ROWS = {
             "model": OPTIMISED,
             "frontend": {"compression": 200.0},
             "augment": ({"name": "roll", "steps": 10, "stride": 1}, {"name": "flip_polarity", "probability": 0.5}),
-            "epochs": 28.0,
+            "epochs": 0.0,
+            "steps": 800,
+            "eval_every": 40.0,
         },
     },
     "optimised_log_mel": {
