@@ -3,7 +3,7 @@
 python launch.py --config=configs/rit_nsynth.py:optimised --workdir=DIR --raw_dir=RELEASES
 
 `paper` trains on the released validation notes, which share their instruments with the test notes; `honest` trains on
-the released training notes and holds out whole instruments for validation. RESULTS.md has what a part of the release
+the released training notes and holds out whole instruments for validation. README.md has what a part of the release
 (833, 246 and 73 notes) gives on two CPU cores, and how long it takes.
 
 Unsaid by the study, chosen here on validation: Adam with decoupled weight decay, a cosine schedule with warm-up,

@@ -32,15 +32,23 @@ def outcome(workdir):
     return result, score, jax.tree.map(np.asarray, tree), log
 
 
-def assert_same(one, other, exact=True, **tolerance):
-    compare = np.testing.assert_array_equal if exact else lambda a, b: np.testing.assert_allclose(a, b, **tolerance)
+def assert_same(one, other):
+    """Bit for bit."""
     (result, score, tree, log), (result2, score2, tree2, log2) = one, other
-    compare(score, score2)
-    jax.tree.map(compare, tree, tree2)
+    np.testing.assert_array_equal(score, score2)
+    jax.tree.map(np.testing.assert_array_equal, tree, tree2)
     assert result["best_step"] == result2["best_step"]
-    if exact:
-        assert result["metrics"] == result2["metrics"]
-        assert log == log2
+    assert result["metrics"] == result2["metrics"]
+    assert log == log2
+
+
+def assert_close(one, other):
+    """To float tolerance. Where a gradient is nothing but rounding, Adam makes a step of up to its rate (2e-4) of it:
+    hence the absolute tolerance on parameters, which travel 5e-3."""
+    (result, score, tree, _), (result2, score2, tree2, _) = one, other
+    np.testing.assert_allclose(score, score2, rtol=1e-4, atol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), tree, tree2)
+    assert result["best_step"] == result2["best_step"]
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +122,7 @@ def test_interrupted_run_saves_and_ends_as_the_uninterrupted_one(reference, data
 
 def test_stream_trains_the_same_run_as_resident(reference, data_dir, tmp_path):
     single.run(small_li(data__source="stream"), tmp_path / "run", None, data_dir)
-    assert_same(outcome(tmp_path / "run"), outcome(reference), exact=False, rtol=1e-5, atol=1e-6)
+    assert_close(outcome(tmp_path / "run"), outcome(reference))
 
 
 def test_eight_devices_give_the_single_device_result(reference, data_dir, tmp_path):
@@ -126,7 +134,7 @@ def test_eight_devices_give_the_single_device_result(reference, data_dir, tmp_pa
     )
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "run" / "result.json").read_text())["device"].startswith("8 ×")
-    assert_same(outcome(tmp_path / "run"), outcome(reference), exact=False, rtol=1e-4, atol=1e-5)
+    assert_close(outcome(tmp_path / "run"), outcome(reference))
 
 
 @pytest.mark.parametrize("source", ["resident", "stream"])
@@ -156,11 +164,11 @@ def test_two_processes_give_the_single_process_result(reference, data_dir, tmp_p
         _, stderr = process.communicate(timeout=240)
         assert process.returncode == 0, stderr
     assert json.loads((workdir / "result.json").read_text())["device"].startswith("2 ×")
-    assert_same(outcome(workdir), outcome(reference), exact=False, rtol=1e-4, atol=1e-5)
+    assert_close(outcome(workdir), outcome(reference))
 
 
 def test_replicas_end_where_their_single_runs_do(data_dir, tmp_path):
-    steps = dict(steps=100, eval_every=50, steps_per_call=10, early_stopping=0)
+    steps = dict(steps=100, eval_every=100, steps_per_call=10)
     single.run(small_li("lstm", replicas=3, seed=7, **steps), tmp_path / "all", None, data_dir)
     result, score, tree, _ = outcome(tmp_path / "all")
     assert score.shape[0] == 3
@@ -184,7 +192,7 @@ def test_replicas_on_the_replica_axis_of_the_mesh(data_dir, tmp_path):
     alone = launch(*flags, f"--workdir={tmp_path / 'one'}")
     spread = launch(*flags, f"--workdir={tmp_path / 'eight'}", XLA_FLAGS="--xla_force_host_platform_device_count=8")
     assert alone.returncode == spread.returncode == 0, alone.stderr + spread.stderr
-    assert_same(outcome(tmp_path / "one"), outcome(tmp_path / "eight"), exact=False, rtol=1e-4, atol=1e-5)
+    assert_close(outcome(tmp_path / "one"), outcome(tmp_path / "eight"))
 
 
 def test_early_stopping_freezes_what_was_best(data_dir, tmp_path):

@@ -42,7 +42,7 @@ def task_of(study, row):
 @pytest.mark.parametrize(("study", "row"), GOLDEN)
 def test_golden_numbers_of_two_steps(study, row):
     task, batch = task_of(study, row), batch_of(study)
-    state = task.init(jax.random.key(0), batch)
+    state = jax.jit(task.init)(jax.random.key(0), batch)
     values = []
     for step in range(2):
         state, logs = jax.jit(task.train_step)(state, batch, jax.random.fold_in(jax.random.key(0), step))
@@ -53,7 +53,7 @@ def test_golden_numbers_of_two_steps(study, row):
 def test_a_step_is_the_optimiser_on_the_gradient_of_the_mean_loss():
     """`fc1` has no dropout: its step can be written out with jax.grad, plain matrix products and optax.adam."""
     task, batch = task_of("li_audioset", "fc1"), batch_of("li_audioset")
-    state = task.init(jax.random.key(0), batch)
+    state = jax.jit(task.init)(jax.random.key(0), batch)
     x = -2 + 4 / 255 * batch["input"].astype(jnp.float32)
     x = x * (jnp.arange(10) < batch["length"][:, None])[..., None]
     x = (x - x.mean((0, 1))) / jnp.sqrt(x.var((0, 1)) + 1e-5)
@@ -79,7 +79,7 @@ def test_a_step_is_the_optimiser_on_the_gradient_of_the_mean_loss():
 
 def test_evaluation_has_no_randomness_and_leaves_augmentation_out():
     task, batch = task_of("li_audioset", "lstm"), batch_of("li_audioset")
-    state = task.init(jax.random.key(0), batch)
+    state = jax.jit(task.init)(jax.random.key(0), batch)
     one, two = (task.eval_step(*task.evaluated(state), batch) for _ in range(2))
     np.testing.assert_array_equal(one["score"], two["score"])
     alone = task.eval_step(*task.evaluated(state), jax.tree.map(lambda a: a[2:3], batch))
