@@ -3,6 +3,7 @@
 import math
 import signal
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -48,11 +49,14 @@ class Trainer:
         state, best = self._start()
         step = int(state.step[0])
         seeds = meshes.put(self._seeds.astype(np.uint32), self._mesh, meshes.STATE)
+        calls = self._calls(step)
+        rows = lambda call: order.train_rows(self._examples, self._seeds, self._config.batch_size, *call)
+        fed_calls = zip(calls, self._source.feed("train", calls, rows, meshes.TRAIN))
         with console.Progress(self.total_steps, step) as progress, StopSignals() as stop:
             while step < self.total_steps and not self._all_stopped(step, best):
                 interval_start = step // self.eval_steps * self.eval_steps
                 interval_end = min(interval_start + self.eval_steps, self.total_steps)
-                state, step = self._advance(state, seeds, step, interval_end, progress, stop)
+                state, step = self._advance(state, seeds, fed_calls, interval_end, progress, stop)
                 if step == interval_end:
                     best = self._evaluate(state, best, step)
                 self._checkpoints.save(step, {"state": state, "best": best}, {"time_s": self.time_s})
@@ -103,27 +107,33 @@ class Trainer:
         state, logs = step(state, jax.tree.map(lambda leaf: leaf[0], x))
         return state, jax.tree.map(lambda leaf: leaf[None], logs)
 
+    def _calls(self, start: int) -> list[tuple[int, int]]:
+        """The calls (first step, end) of the rest of the run: functions of the step alone, and none across an
+        evaluation, so that a resumed run makes the same ones."""
+        size, calls = self._config.steps_per_call, []
+        while start < self.total_steps:
+            end = min(start // self.eval_steps * self.eval_steps + self.eval_steps, self.total_steps)
+            calls += [(first, min(first + size, end)) for first in range(start, end, size)]
+            start = end
+        return calls
+
     def _advance(
         self,
         state: TrainState,
         seeds: jax.Array,
-        start: int,
+        fed_calls: Iterator,
         end: int,
         progress: console.Progress,
         stop_signals: "StopSignals",
     ) -> tuple[TrainState, int]:
-        """Runs the steps start … end-1, or fewer where a signal asks to stop; returns the state and the steps done.
+        """Runs the calls up to step `end`, or fewer where a signal asks to stop; returns the state and the steps done.
 
         A call's logs are read after the next one is dispatched, so that the device never waits for them.
         """
-        size, batch_size = self._config.steps_per_call, self._config.batch_size
-        calls = [(first, min(first + size, end)) for first in range(start, end, size)]
-        rows = lambda call: order.train_rows(self._examples, self._seeds, batch_size, *call)
-        feed = self._source.feed("train", calls, rows, meshes.TRAIN)
-        data, pending, previous_s = self._source.data("train"), None, time.perf_counter()
-        for first, stop in calls:
+        data, pending, previous_s, stop = self._source.data("train"), None, time.perf_counter(), 0
+        while stop < end:
             asked_s = time.perf_counter()
-            x = next(feed)
+            (first, stop), x = next(fed_calls)
             self.time_s["input"] += time.perf_counter() - asked_s
             dispatched_s = time.perf_counter()
             with jax.transfer_guard("disallow"):
