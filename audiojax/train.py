@@ -54,8 +54,7 @@ class Trainer:
         fed_calls = zip(calls, self._source.feed("train", calls, rows, meshes.TRAIN))
         with console.Progress(self.total_steps, step) as progress, StopSignals() as stop:
             while step < self.total_steps and not self._all_stopped(step, best):
-                interval_start = step // self.eval_steps * self.eval_steps
-                interval_end = min(interval_start + self.eval_steps, self.total_steps)
+                interval_end = self._next_evaluation(step)
                 state, step = self._advance(state, seeds, fed_calls, interval_end, progress, stop)
                 if step == interval_end:
                     best = self._evaluate(state, best, step)
@@ -107,12 +106,16 @@ class Trainer:
         state, logs = step(state, jax.tree.map(lambda leaf: leaf[0], x))
         return state, jax.tree.map(lambda leaf: leaf[None], logs)
 
+    def _next_evaluation(self, step: int) -> int:
+        """The first evaluation after `step`."""
+        return min((step // self.eval_steps + 1) * self.eval_steps, self.total_steps)
+
     def _calls(self, start: int) -> list[tuple[int, int]]:
         """The calls (first step, end) of the rest of the run: functions of the step alone, and none across an
         evaluation, so that a resumed run makes the same ones."""
         size, calls = self._config.steps_per_call, []
         while start < self.total_steps:
-            end = min(start // self.eval_steps * self.eval_steps + self.eval_steps, self.total_steps)
+            end = self._next_evaluation(start)
             calls += [(first, min(first + size, end)) for first in range(start, end, size)]
             start = end
         return calls
