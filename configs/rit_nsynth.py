@@ -9,8 +9,8 @@ the released training notes and holds out whole instruments for validation. READ
 Unsaid by the study, chosen here on validation: Adam with decoupled weight decay, a cosine schedule with warm-up,
 batch 16, gradient norm clipped at 1, slope 0.1, dropout 0.3, He initialisation, clips at unit root mean square. For
 `optimised` also asinh compression of the waveform, small rolls and flips of polarity; together they raised validation
-accuracy under `paper`, their shares were not measured apart. At 8,000 samples a note the waveform has nothing above 1 kHz, so instruments that were never heard are
-hard to tell: `optimised_log_mel` feeds the same network 8,000 values of a log-mel spectrogram instead.
+accuracy under `paper`, their shares were not measured apart. At 8,000 samples a note the waveform has nothing above
+1 kHz: `optimised_log_mel` feeds the same network 8,000 values of a log-mel spectrogram instead.
 """
 
 from configs import common
