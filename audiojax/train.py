@@ -137,7 +137,8 @@ class Trainer:
         while stop < end:
             asked_s = time.perf_counter()
             (first, stop), x = next(fed_calls)
-            self.time_s["input"] += time.perf_counter() - asked_s
+            if not pending or pending[-1]["loss"].is_ready():  # The device had nothing left to do meanwhile.
+                self.time_s["input"] += time.perf_counter() - asked_s
             dispatched_s = time.perf_counter()
             with jax.transfer_guard("disallow"):
                 state, logs = self._train_call(state, data, x, seeds)
