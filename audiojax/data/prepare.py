@@ -1,4 +1,4 @@
-"""From a release to a prepared data set: TFDS writes the records, then an index and arrays are drawn from them."""
+"""From a release to a prepared data set."""
 
 import contextlib
 import fcntl
@@ -8,19 +8,15 @@ import pkgutil
 import shutil
 import sys
 
-import numpy as np
 import tensorflow_datasets as tfds
 
-from audiojax.data import datasets, pipeline
-from audiojax.data.prepared import Prepared, find
+from audiojax.data import datasets
+from audiojax.data.prepared import find
 from audiojax.errors import ConfigError, DataError
-
-# Splits up to this size also become arrays, from which `resident` trains without TensorFlow.
-ARRAY_LIMIT_BYTES = 8 << 30
 
 
 def prepare(name: str, variant: str, raw_dir: pathlib.Path | None, data_dir: pathlib.Path, strict: bool) -> None:
-    """Prepares data set `name` in `data_dir`; whatever an interrupted attempt left there is removed first.
+    """Prepares data set `name` in `data_dir`, going on from what an interrupted attempt left there.
 
     Args:
       variant: "released" or "stand_in".
@@ -41,9 +37,9 @@ def prepare(name: str, variant: str, raw_dir: pathlib.Path | None, data_dir: pat
     with lock(data_dir / f".{name}-{variant}.lock"):
         if find(name, variant, data_dir):
             return  # Another process was faster.
-        for attempt in (data_dir / name / variant).glob("*"):
+        for attempt in (data_dir / name / variant).glob("*incomplete*"):
             shutil.rmtree(attempt)
-        builder = builder_class(config=variant, data_dir=data_dir, raw_dir=release)
+        builder = builder_class(config=variant, data_dir=data_dir, raw_dir=release, strict=strict)
         try:
             builder.download_and_prepare()
         except (tfds.download.DownloadError, OSError) as error:
@@ -54,35 +50,6 @@ def prepare(name: str, variant: str, raw_dir: pathlib.Path | None, data_dir: pat
                 f"{name} is not prepared in {data_dir} and cannot be downloaded ({reason}); put its release in"
                 f" DIR/{name} and pass --raw_dir=DIR, or try the synthesised --config.data.variant=stand_in."
             ) from error
-        folder = pathlib.Path(builder.data_dir)
-        if builder.skipped and strict:
-            shutil.rmtree(folder)
-            refuse_skipped(name, builder.skipped)
-        for split in builder.info.splits:
-            export(builder, folder, split)
-        Prepared(
-            folder=folder,
-            name=name,
-            variant=variant,
-            input=builder.input_name,
-            input_shape=builder.input_shape,
-            input_dtype=np.dtype(builder.input_dtype).name,
-            sample_rate_hz=builder.sample_rate_hz,
-            multi_label=builder.multi_label,
-            classes=builder.classes(),
-            examples={split: info.num_examples for split, info in builder.info.splits.items()},
-            released_examples=builder.released_examples if variant == "released" else {},
-            skipped=[list(item) for item in builder.skipped],
-        ).save()
-
-
-def refuse_skipped(name: str, skipped: list) -> None:
-    """Raises DataError that names the first of what is unreadable."""
-    (what, why), more = skipped[0], len(skipped) - 1
-    others = f", and {more} more like it" if more else ""
-    raise DataError(
-        f"{name}: {what}: {why}{others}; repair the release, or leave such files out with --config.data.strict=False."
-    )
 
 
 def find_builder(name: str):
@@ -111,31 +78,3 @@ def lock(path: pathlib.Path):
     with open(path, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def export(builder, folder: pathlib.Path, split: str) -> None:
-    """Draws the index and, up to ARRAY_LIMIT_BYTES, the inputs of a split from its records."""
-    records = pipeline.Records(folder, split)
-    shape = (len(records), *builder.input_shape)
-    dtype = np.dtype(builder.input_dtype)
-    columns = {"id": [], "group": [], "label": [], "length": []}
-    inputs = None
-    if np.prod(shape, dtype=np.int64) * dtype.itemsize <= ARRAY_LIMIT_BYTES:
-        inputs = np.lib.format.open_memmap(folder / f"{split}.{builder.input_name}.npy", "w+", dtype, shape)
-    for start in range(0, len(records), 256):
-        rows = np.arange(start, min(start + 256, len(records)))
-        batch = records.read(rows)
-        if inputs is not None:
-            inputs[rows] = batch[builder.input_name]
-        for name, column in columns.items():
-            column.append(batch[name])
-    if inputs is not None:
-        inputs.flush()
-    columns = {name: np.concatenate(column) for name, column in columns.items()}
-    np.savez(
-        folder / f"{split}.index.npz",
-        id=np.char.decode(columns["id"].astype("S")),
-        group=np.char.decode(columns["group"].astype("S")),
-        label=columns["label"],
-        length=columns["length"].astype(np.int32),
-    )

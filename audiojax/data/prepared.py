@@ -1,58 +1,49 @@
-"""A prepared data set on disk, read without TensorFlow: description, index of examples, inputs as arrays."""
+"""A prepared data set on disk, read without TensorFlow: description, index of examples, inputs."""
 
 import dataclasses
 import json
 import os
 import pathlib
-from typing import NamedTuple
 
 import numpy as np
 
+from audiojax.data import store
 from audiojax.errors import DataError
 
 DESCRIPTION = "audiojax.json"
-
-
-class Index(NamedTuple):
-    """All of a split but its inputs, in the order of the prepared records.
-
-    id, group: str [N]. label: int32 [N], or multi-hot uint8 [N, classes]. length: int32 [N], valid steps.
-    """
-
-    id: np.ndarray
-    group: np.ndarray
-    label: np.ndarray
-    length: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
     """What `prepare.prepare` left in `folder`.
 
-    input: name of the input's feature, of shape input_shape and type input_dtype an example.
+    input: name of the input's feature; a step of it has step_shape and input_dtype.
+    sample_rate_hz: steps a second. longest: steps of the longest example.
     examples: split -> number prepared. released_examples: split -> number in the complete release, or {}.
-    skipped: [what, why] of everything left out.
+    skipped: [what, why] of everything left out. changes: what reading altered -> in how many examples.
     """
 
     folder: pathlib.Path
     name: str
     variant: str
     input: str
-    input_shape: tuple[int, ...]
+    step_shape: tuple[int, ...]
     input_dtype: str
     sample_rate_hz: int
+    longest: int
     multi_label: bool
     classes: list[str]
     examples: dict[str, int]
     released_examples: dict[str, int]
     skipped: list[list[str]]
+    changes: dict[str, int]
 
-    def index(self, split: str) -> Index:
-        with np.load(self.folder / f"{split}.index.npz") as arrays:
-            return Index(**{name: arrays[name] for name in Index._fields})
+    def index(self, split: str) -> store.Index:
+        return store.read_index(self.folder, split)
 
-    def inputs_path(self, split: str) -> pathlib.Path:
-        return self.folder / f"{split}.{self.input}.npy"
+    def inputs(self, split: str) -> np.ndarray:
+        """All steps of a split, mapped from disk: [steps, *step_shape]."""
+        return store.open_inputs(self.folder, split, self.step_shape, self.input_dtype)
 
     def absent(self) -> dict[str, int]:
         """Split -> how many examples of the complete release are not here."""
@@ -63,11 +54,8 @@ class Prepared:
         }
 
     def save(self) -> None:
-        """Writes the description last and at once: a folder that has it is whole."""
         fields = dataclasses.asdict(self) | {"folder": None}
-        temporary = self.folder / f".{DESCRIPTION}"
-        temporary.write_text(json.dumps(fields, indent=1))
-        temporary.replace(self.folder / DESCRIPTION)
+        (self.folder / DESCRIPTION).write_text(json.dumps(fields, indent=1))
 
 
 def default_data_dir() -> pathlib.Path:
@@ -82,7 +70,7 @@ def find(name: str, variant: str, data_dir: pathlib.Path) -> Prepared | None:
         return None
     try:
         fields = json.loads(versions[-1].read_text())
-        return Prepared(**fields | {"folder": versions[-1].parent, "input_shape": tuple(fields["input_shape"])})
+        return Prepared(**fields | {"folder": versions[-1].parent, "step_shape": tuple(fields["step_shape"])})
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(
             f"{versions[-1]} cannot be read ({error}); delete {versions[-1].parent} to prepare it again."

@@ -1,69 +1,127 @@
 """Protocols: who is in train, valid and test, and the check that nobody is in two of them."""
 
+import csv
 import itertools
+import pathlib
 from typing import NamedTuple
 
 import numpy as np
 
+from audiojax.data import segments
 from audiojax.data.prepared import Prepared
 from audiojax.errors import ConfigError, DataError
 
+PARTS = ("train", "valid", "test")
+
 
 class Part(NamedTuple):
-    """One of train, valid and test: rows of a released split, with their index.
+    """One of train, valid and test: windows of the clips of a released split.
 
-    split: the released split. rows: int64 [N] into it. id, group: str [N].
-    label: int32 [N] or multi-hot uint8 [N, classes], over `classes` of `parts`. length: int32 [N].
+    split: the released split. steps: of a window. id, group, subset: str [N], of the clip.
+    label: int32 [N] or multi-hot uint8 [N, classes], over `classes` of `parts`.
+    start: int64 [N], where the window begins in the split's inputs. offset: int64 [N], where in its clip.
+    length: int32 [N], how many of its steps lie in the clip.
     """
 
     split: str
-    rows: np.ndarray
+    steps: int
     id: np.ndarray
     group: np.ndarray
+    subset: np.ndarray
     label: np.ndarray
+    start: np.ndarray
+    offset: np.ndarray
     length: np.ndarray
+
+    @property
+    def segment(self) -> np.ndarray:
+        """Names of the windows, unique in the split: str [N]."""
+        return np.char.add(np.char.add(self.id, "@"), self.offset.astype(str))
 
 
 def select(part: Part, chosen: np.ndarray) -> Part:
     """The examples of a part at `chosen`, a mask or indices."""
-    return Part(part.split, *(field[chosen] for field in part[1:]))
+    return Part(part.split, part.steps, *(field[chosen] for field in part[2:]))
 
 
-def make_parts(prepared: Prepared, protocol, seed: int, excluded: tuple[str, ...]) -> tuple[dict[str, Part], list[str]]:
-    """Cuts a prepared data set into {"train", "valid", "test"}; also returns the names of the classes left.
+def make_parts(prepared: Prepared, protocol, data) -> tuple[dict[str, Part], list[str], list[str]]:
+    """Cuts a prepared data set into {"train", "valid", "test"}.
 
     Args:
-      protocol: mapping with the released split behind `train`, `valid` and `test`. Where train and valid come from
-        the same one, `valid_fraction` of it is held out for valid, by `unit`: "id" (single examples) or "group".
-      seed: of that cut.
-      excluded: classes whose examples are left out of every part.
+      protocol: mapping with the released split behind `train`, `valid` and `test`. Where test comes from the same one
+        as train, `test_fraction` of it is held out; where valid does, `valid_fraction` of what is left; by `unit`:
+        "segment" (single windows), "id" (clips) or "group".
+      data: the config's section: split_seed, exclude_classes, segment, split_file, test_fold, group_file.
+
+    Returns:
+      the parts; names of the classes left; sentences about what the files left out.
 
     Raises:
-      ConfigError: an unknown class or unit. DataError: a released split that is not prepared.
+      ConfigError: an unknown class, unit or fold. DataError: a released split that is not prepared, an empty part, a
+        file that cannot be read or does not fit the data.
     """
-    missing = sorted({protocol[name] for name in ("train", "valid", "test")} - set(prepared.examples))
+    missing = sorted({protocol[name] for name in PARTS} - set(prepared.examples))
     if missing:
         raise DataError(
             f"{prepared.folder} has no split {', '.join(missing)}, which this protocol needs; it has"
-            f" {', '.join(prepared.examples)}: complete the release, or choose the other --config.protocol."
+            f" {', '.join(prepared.examples)}: complete the release, or choose another --config.protocol."
         )
-    unknown = sorted(set(excluded) - set(prepared.classes))
+    unknown = sorted(set(data.exclude_classes) - set(prepared.classes))
     if unknown:
         raise ConfigError(f"data.exclude_classes names {unknown[0]!r}, which {prepared.name} does not have.")
-    classes = [name for name in prepared.classes if name not in excluded]
-    whole = {protocol[name]: None for name in ("train", "valid", "test")}
+    classes, notes = [name for name in prepared.classes if name not in data.exclude_classes], []
+    whole = {protocol[name]: None for name in PARTS}
     for split in whole:
-        index = prepared.index(split)
-        whole[split] = keep_classes(Part(split, np.arange(len(index.id)), *index), prepared.classes, classes)
+        clips = keep_classes(open_clips(prepared, split), prepared.classes, classes)
+        if data.group_file:
+            clips = regroup(clips, read_table(data.group_file, ("group", "artist")), data.group_file)
+        whole[split] = clips
+    parts = {name: whole[protocol[name]] for name in PARTS}
+    if data.split_file:
+        table = read_table(data.split_file, ("split", "fold"), prepared.classes)
+        parts, note = assign(parts["train"], table, data.split_file, data.test_fold)
+        notes.append(note)
 
-    parts = {name: whole[protocol[name]] for name in ("train", "valid", "test")}
-    if protocol["train"] == protocol["valid"]:
-        held_out = hold_out(parts["train"], protocol["unit"], protocol["valid_fraction"], seed)
+    cut = {id(clips): cut_windows(clips, prepared, data.segment) for clips in parts.values() if clips is not None}
+    parts = {name: clips if clips is None else cut[id(clips)] for name, clips in parts.items()}
+    if parts["test"] is parts["train"]:
+        held_out = hold_out(parts["train"], protocol.get("unit"), protocol.get("test_fraction", 0.0), data.split_seed)
+        together = parts["valid"] is parts["train"]
+        parts["test"], parts["train"] = select(parts["train"], held_out), select(parts["train"], ~held_out)
+        parts["valid"] = parts["train"] if together else parts["valid"]
+    if parts["valid"] is parts["train"] or parts["valid"] is None:
+        held_out = hold_out(parts["train"], protocol.get("unit"), protocol.get("valid_fraction", 0.0), data.split_seed)
         parts["valid"], parts["train"] = select(parts["train"], held_out), select(parts["train"], ~held_out)
     for name, part in parts.items():
         if not len(part.id):
             raise DataError(f"{name} is empty: {prepared.folder} has too few examples in {part.split}.")
-    return parts, classes
+    return parts, classes, notes
+
+
+def open_clips(prepared: Prepared, split: str) -> Part:
+    """All clips of a released split, uncut."""
+    index = prepared.index(split)
+    offset = np.zeros(len(index.id), np.int64)
+    return Part(
+        split, prepared.longest, index.id, index.group, index.subset, index.label, index.start, offset, index.length
+    )
+
+
+def cut_windows(clips: Part, prepared: Prepared, segment) -> Part:
+    """Clips as windows of segment.seconds every segment.hop_s, of which segment.shortest_s must lie in the clip.
+
+    seconds of 0: clips whole, all filled up to the longest one's length. hop_s of 0: window after window.
+    """
+    steps, hop, shortest = (
+        segments.steps_of(segment[name], prepared.sample_rate_hz, name) for name in ("seconds", "hop_s", "shortest_s")
+    )
+    if segment.pad not in ("zeros", "repeat"):
+        raise ConfigError(f"data.segment.pad={segment.pad!r} is unknown; it must be 'zeros' or 'repeat'.")
+    if not steps:
+        return clips
+    clip, offset, length = segments.windows(clips.length, steps, hop or steps, shortest)
+    whole = select(clips, clip)
+    return whole._replace(steps=steps, start=whole.start + offset, offset=offset, length=length)
 
 
 def keep_classes(part: Part, classes: list[str], kept: list[str]) -> Part:
@@ -75,10 +133,70 @@ def keep_classes(part: Part, classes: list[str], kept: list[str]) -> Part:
     return select(part, part.label >= 0)
 
 
+def read_table(path: str, columns: tuple[str, ...], classes: list[str] | None = None) -> dict[str, str]:
+    """A csv with a header as {clip: value}, from its column `clip` or `id` and the first of `columns` that it has.
+
+    classes: where the csv also has a column `label` or `genre`, the names that may stand there.
+
+    Raises:
+      DataError: no such file or column, a clip named twice, an empty value, an unknown class.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as csv ({error}).") from error
+    header = rows[0].keys() if rows else ()
+    key = next((name for name in ("clip", "id") if name in header), None)
+    column = next((name for name in columns if name in header), None)
+    if not key or not column:
+        raise DataError(f"{path} must have a header with a column clip (or id) and a column {' or '.join(columns)}.")
+    class_column = next((name for name in ("label", "genre") if name in header), None)
+    table = {}
+    for number, row in enumerate(rows, 2):
+        clip, value = row[key], row[column]
+        if not clip or not value:
+            raise DataError(f"{path}, line {number}: an empty {column if clip else key}.")
+        if clip in table:
+            raise DataError(f"{path}, line {number}: {clip} is named a second time.")
+        if class_column and classes and row[class_column] not in classes:
+            raise DataError(
+                f"{path}, line {number}: the {class_column} {row[class_column]!r} is not among {', '.join(classes)}."
+            )
+        table[clip] = value
+    return table
+
+
+def regroup(clips: Part, table: dict[str, str], path: str) -> Part:
+    """Clips with the groups of a table. Raises DataError where it does not name one of them."""
+    if absent := [clip for clip in clips.id if clip not in table]:
+        raise DataError(f"{path} names no group for {absent[0]} ({len(absent)} such clips); add them, or leave it out.")
+    return clips._replace(group=np.array([table[clip] for clip in clips.id], str))
+
+
+def assign(clips: Part, table: dict[str, str], path: str, test_fold: str) -> tuple[dict[str, Part | None], str]:
+    """Parts as a table says: "train", "valid" and "test", or folds, of which `test_fold` is test and the rest train.
+
+    valid is None where the table has none. Also returns how many clips one of both sides does not know.
+    """
+    value = np.array([table.get(clip, "") for clip in clips.id], str)
+    known = sorted(set(table.values()))
+    if set(known) <= set(PARTS):
+        parts = {name: select(clips, value == name) for name in PARTS}
+        parts["valid"] = parts["valid"] if "valid" in known else None
+    elif test_fold in known:
+        rest = select(clips, (value != "") & (value != test_fold))
+        parts = {"train": rest, "valid": None, "test": select(clips, value == test_fold)}
+    else:
+        raise ConfigError(f"data.test_fold={test_fold!r} is none of the folds in {path}: {', '.join(known)}.")
+    unlisted, absent = int((value == "").sum()), len(set(table) - set(clips.id))
+    return parts, f"{path}: {unlisted} clips are not in it and left out, {absent} clips that it names are absent"
+
+
 def hold_out(part: Part, unit: str, fraction: float, seed: int) -> np.ndarray:
     """Mask of the examples to hold out: `fraction` of each class's units, rounded, whole units, never all."""
-    if unit not in ("id", "group"):
-        raise ConfigError(f"a protocol's unit is {unit!r}; it must be 'id' or 'group'.")
+    if unit not in ("segment", "id", "group"):
+        raise ConfigError(f"a protocol's unit is {unit!r}; it must be 'segment', 'id' or 'group'.")
     units, first, membership = np.unique(getattr(part, unit), return_index=True, return_inverse=True)
     strata = part.label[first] if part.label.ndim == 1 else np.zeros(len(units), np.int32)
     rng = np.random.default_rng((seed, 0x5917))
@@ -97,22 +215,19 @@ def class_shares(part: Part, classes: int) -> np.ndarray:
     return np.bincount(part.label, minlength=classes) / len(part.label)
 
 
-def check_leaks(parts: dict[str, Part], by_group: bool) -> None:
-    """Raises DataError that names the ids (and groups, if `by_group`) which stand in two of the parts.
+def check_leaks(parts: dict[str, Part], fields: tuple[str, ...]) -> None:
+    """Raises DataError that names what stands in two of the parts, by each of `fields`: "segment", "id", "group".
 
-    valid and test may be the very same examples only where a protocol without groups says so: some studies chose
-    on their test split, and that is what their `paper` protocol repeats.
+    valid and test may be the very same examples only where groups are not asked for: some studies chose on their test
+    split, and that is what their `paper` protocol repeats.
     """
-    for field, checked in (("id", True), ("group", by_group)):
-        if not checked:
+    for field, (one, other) in itertools.product(fields, itertools.combinations(parts, 2)):
+        if "group" not in fields and parts[one] is parts[other]:
             continue
-        for one, other in itertools.combinations(parts, 2):
-            if not by_group and parts[one] is parts[other]:
-                continue
-            shared = np.intersect1d(getattr(parts[one], field), getattr(parts[other], field))
-            if len(shared):
-                names = ", ".join(shared[:5]) + (", …" if len(shared) > 5 else "")
-                raise DataError(
-                    f"{one} and {other} share {len(shared)} {field}s ({names}): the split leaks; mend the data set or"
-                    " the protocol."
-                )
+        shared = np.intersect1d(getattr(parts[one], field), getattr(parts[other], field))
+        if len(shared):
+            names = ", ".join(shared[:5]) + (", …" if len(shared) > 5 else "")
+            raise DataError(
+                f"{one} and {other} share {len(shared)} {field}s ({names}): the split leaks; mend the data set or the"
+                " protocol."
+            )

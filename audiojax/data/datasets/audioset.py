@@ -1,6 +1,8 @@
 """AudioSet's released embeddings: 128 values a second, quantised to uint8, 527 labels, several a clip."""
 
 import csv
+import functools
+import itertools
 import pathlib
 from collections.abc import Iterator
 
@@ -8,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from audiojax.data.datasets.base import AudioBuilder, Example
+from audiojax.data.datasets.base import AudioBuilder, Example, Item, ready, unreadable
 from audiojax.errors import DataError
 
 STEPS, FEATURES, LABELS = 10, 128, 527
@@ -22,7 +24,7 @@ with tfds.core.registered.skip_registration():
 
         name = "audioset"
         input_name = "embedding"
-        input_shape = (STEPS, FEATURES)
+        step_shape = (FEATURES,)
         input_dtype = np.uint8
         sample_rate_hz = 1
         multi_label = True
@@ -46,31 +48,28 @@ with tfds.core.registered.skip_registration():
             files = {split: sorted((root / FOLDER / split).glob("*.tfrecord")) for split in self.released_examples}
             if not any(files.values()):
                 raise DataError(f"{root / FOLDER} holds no .tfrecord file; unpack the release's features.tar.gz there.")
-            return {split: self._clips(found) for split, found in files.items() if found}
-
-        def _clips(self, files: list[pathlib.Path]) -> Iterator[Example]:
-            for path in files:
-                records = tf.compat.v1.io.tf_record_iterator(str(path))
-                read = 0
-                while True:
-                    try:
-                        record = next(records)
-                    except StopIteration:
-                        break
-                    except tf.errors.DataLossError:
-                        self.skip(str(path), f"truncated or corrupt after {read} records")
-                        break
-                    read += 1
-                    try:
-                        yield parse_clip(record)
-                    except ValueError as error:
-                        self.skip(f"{path}, record {read}", str(error))
+            return {split: read_files(found) for split, found in files.items() if found}
 
         def stand_in(self):
             return {
                 "bal_train": synthesise_clips("bal_train", 2_000, seed=0),
                 "eval": synthesise_clips("eval", 1_000, seed=1),
             }
+
+
+def read_files(paths: list[pathlib.Path]) -> Iterator[Item]:
+    """The clips of TFRecord files."""
+    for path in paths:
+        records = tf.compat.v1.io.tf_record_iterator(str(path))
+        for number in itertools.count(1):
+            try:
+                record = next(records)
+            except StopIteration:
+                break
+            except tf.errors.DataLossError:
+                yield unreadable(str(path), f"truncated or corrupt after {number - 1} records")
+                break
+            yield f"{path}, record {number}", functools.partial(parse_clip, record)
 
 
 def parse_clip(record: bytes) -> Example:
@@ -98,7 +97,7 @@ def parse_clip(record: bytes) -> Example:
     return Example(video_id, video_id, labels, embedding)
 
 
-def synthesise_clips(split: str, count: int, seed: int) -> Iterator[Example]:
+def synthesise_clips(split: str, count: int, seed: int) -> Iterator[Item]:
     """Clips of one to three labels: each label adds its own direction in its own stretch of time, over noise."""
     directions = np.random.default_rng(2017).normal(size=(LABELS, FEATURES))
     rng = np.random.default_rng(seed)
@@ -115,4 +114,4 @@ def synthesise_clips(split: str, count: int, seed: int) -> Iterator[Example]:
             values[start:stop] += rng.uniform(0.5, 1.5) * directions[label]
         quantised = np.clip(np.round((values / 2 + 2) * 255 / 4), 0, 255).astype(np.uint8)
         clip_id = f"{split}-{number:05d}"
-        yield Example(clip_id, clip_id, labels, quantised)
+        yield ready(Example(clip_id, clip_id, labels, quantised))

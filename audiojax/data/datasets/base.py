@@ -1,66 +1,60 @@
-"""What all TFDS builders share: features, variants, counting of what a release lacks."""
+"""What all data sets share: a TFDS builder that stores its splits for random access to any stretch of a clip."""
 
 import pathlib
-from collections.abc import Iterator
-from typing import NamedTuple
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator
 
 import numpy as np
+import tensorflow as tf
 import tensorflow_datasets as tfds
 
-
-class Example(NamedTuple):
-    """One clip as a builder yields it.
-
-    id: unique in the data set. group: what must not stand on both sides of an honest split.
-    label: class index, or a list of them for multi-label data.
-    input: array of at most `Builder.input_shape` along the first axis; padded with zeros by the builder.
-    """
-
-    id: str
-    group: str
-    label: int | list[int]
-    input: np.ndarray
-
+from audiojax.data import store
+from audiojax.data.prepared import Prepared
+from audiojax.data.store import Example, Item
+from audiojax.errors import DataError
 
 with tfds.core.registered.skip_registration():
 
-    class AudioBuilder(tfds.core.GeneratorBasedBuilder):
-        """Base of the data sets. A subclass names its input and classes and yields `Example`s.
+    class AudioBuilder(tfds.core.DatasetBuilder):
+        """Base of the data sets. A subclass names its input and classes and lists the items of its splits.
 
-        Examples are written as ArrayRecords: `id`, `group`, `label`, `length` (valid steps along the
-        input's first axis) and the input itself as raw bytes in its own integer type.
+        Each split is stored as `store` does it: the training reads windows of clips in any order, for which TFDS's own
+        record files would have to be read and decompressed whole.
         """
 
-        VERSION = tfds.core.Version("1.0.0")
+        VERSION = tfds.core.Version("2.0.0")
         BUILDER_CONFIGS = [
             tfds.core.BuilderConfig(name="released", description="The release, from its own files."),
             tfds.core.BuilderConfig(name="stand_in", description="Synthesised, with the same features."),
         ]
         citation = ""
         input_name: str
-        input_shape: tuple[int, ...]
-        input_dtype: np.dtype
-        sample_rate_hz: int
+        step_shape: tuple[int, ...] = ()  # of one step of the input: () for audio
+        input_dtype: np.dtype = np.int16
+        sample_rate_hz: int  # steps a second
         multi_label = False
         released_examples: dict[str, int]  # split -> number of examples in the complete release
 
-        def __init__(self, *, raw_dir: pathlib.Path | None = None, **kwargs):
-            self.raw_dir = raw_dir
-            self.skipped: list[tuple[str, str]] = []  # (what, why)
-            super().__init__(file_format="array_record", **kwargs)
+        def __init__(self, *, raw_dir: pathlib.Path | None = None, strict: bool = True, **kwargs):
+            self.raw_dir, self._strict = raw_dir, strict
+            self.written: dict[str, store.Written] = {}
+            super().__init__(**kwargs)
+
+        @property
+        def skipped(self) -> list[list[str]]:
+            """[what, why] of everything unreadable."""
+            return [item for written in self.written.values() for item in written.skipped]
 
         def classes(self) -> list[str]:
             raise NotImplementedError
 
-        def released(self, downloads: tfds.download.DownloadManager) -> dict[str, Iterator[Example]]:
-            """Splits of the release in `raw_dir`, or downloaded where `raw_dir` is None."""
+        def released(self, downloads: tfds.download.DownloadManager) -> dict[str, Iterable[Item]]:
+            """Items of the release's splits, from `raw_dir`, or downloaded where that is None."""
             raise NotImplementedError
 
-        def stand_in(self) -> dict[str, Iterator[Example]]:
+        def stand_in(self) -> dict[str, Iterable[Item]]:
             raise NotImplementedError
-
-        def skip(self, what: str, why: str) -> None:
-            self.skipped.append((what, why))
 
         def _info(self):
             label = tfds.features.ClassLabel(names=self.classes())
@@ -72,36 +66,95 @@ with tfds.core.registered.skip_registration():
                     {
                         "id": tfds.features.Text(),
                         "group": tfds.features.Text(),
+                        "subset": tfds.features.Text(),
                         "label": tfds.features.Sequence(label) if self.multi_label else label,
-                        "length": np.int64,
-                        self.input_name: tfds.features.Tensor(
-                            shape=self.input_shape,
-                            dtype=self.input_dtype,
-                            encoding=tfds.features.Encoding.BYTES,
-                        ),
+                        self.input_name: tfds.features.Tensor(shape=(None, *self.step_shape), dtype=self.input_dtype),
                     }
                 ),
             )
 
-        def _split_generators(self, dl_manager):
-            splits = self.stand_in() if self.builder_config.name == "stand_in" else self.released(dl_manager)
-            return {name: self._records(examples) for name, examples in splits.items()}
+        def _download_and_prepare(self, dl_manager, download_config):
+            """Raises DataError where `strict` and something is unreadable; what is read by then is kept for next time."""
+            partial = partial_folder(pathlib.Path(self._data_dir_root) / self.name / self.builder_config.name, self)
+            sources = self.stand_in() if self.builder_config.name == "stand_in" else self.released(dl_manager)
+            classes = len(self.classes()) if self.multi_label else None
+            infos = []
+            for split, items in sources.items():
+                written = store.write(partial, split, items, self.step_shape, self.input_dtype, classes)
+                self.written[split] = written
+                size = store.inputs_path(partial, split).stat().st_size
+                infos.append(tfds.core.SplitInfo(name=split, shard_lengths=[written.examples], num_bytes=size))
+            if self.skipped and self._strict:
+                refuse_skipped(self.name, self.skipped)
+            self.info.set_splits(tfds.core.splits.SplitDict(infos))
+            for split in sources:
+                for path in (store.inputs_path(partial, split), store.index_path(partial, split)):
+                    shutil.move(path, self.data_path / path.name)
+            shutil.rmtree(partial)
+            self._describe(pathlib.Path(self.data_dir)).save()
 
-        def _generate_examples(self):
-            raise AssertionError("splits come from `released` and `stand_in`")
+        def _describe(self, folder: pathlib.Path) -> Prepared:
+            return Prepared(
+                folder=folder,
+                name=self.name,
+                variant=self.builder_config.name,
+                input=self.input_name,
+                step_shape=self.step_shape,
+                input_dtype=np.dtype(self.input_dtype).name,
+                sample_rate_hz=self.sample_rate_hz,
+                longest=max(written.longest for written in self.written.values()),
+                multi_label=self.multi_label,
+                classes=self.classes(),
+                examples={split: written.examples for split, written in self.written.items()},
+                released_examples=self.released_examples if self.builder_config.name == "released" else {},
+                skipped=self.skipped,
+                changes=dict(sum((Counter(written.changes) for written in self.written.values()), Counter())),
+            )
 
-        def _records(self, examples: Iterator[Example]):
-            for example in examples:
-                length = len(example.input)
-                padded = np.zeros(self.input_shape, self.input_dtype)
-                padded[:length] = example.input
-                yield (
-                    example.id,
-                    {
-                        "id": example.id,
-                        "group": example.group,
-                        "label": example.label,
-                        "length": length,
-                        self.input_name: padded,
-                    },
-                )
+        def _as_dataset(self, split, decoders=None, read_config=None, shuffle_files=False) -> tf.data.Dataset:
+            """Clips of a whole split as TFDS gives them, for those who want the data without this codebase."""
+            folder = pathlib.Path(self.data_dir)
+            index = store.read_index(folder, str(split))
+            inputs = store.open_inputs(folder, str(split), self.step_shape, self.input_dtype)
+
+            def clips() -> Iterator[dict]:
+                for clip_id, group, subset, label, start, length in zip(*index):
+                    label = np.flatnonzero(label) if self.multi_label else label
+                    clip = {"id": str(clip_id), "group": str(group), "subset": str(subset), "label": label}
+                    yield clip | {self.input_name: inputs[start : start + length]}
+
+            return tf.data.Dataset.from_generator(clips, output_signature=self.info.features.get_tensor_spec())
+
+
+def partial_folder(folder: pathlib.Path, builder: AudioBuilder) -> pathlib.Path:
+    """Where a preparation that was interrupted left its work; emptied where that was of another release."""
+    partial = folder / "partial"
+    origin, note = f"{builder.version} of {builder.raw_dir}", partial / "origin"
+    if partial.exists() and not (note.exists() and note.read_text() == origin):
+        shutil.rmtree(partial)
+    partial.mkdir(parents=True, exist_ok=True)
+    note.write_text(origin)
+    return partial
+
+
+def refuse_skipped(name: str, skipped: list[list[str]]) -> None:
+    """Raises DataError that names the first of what is unreadable."""
+    (what, why), more = skipped[0], len(skipped) - 1
+    others = f", and {more} more like it" if more else ""
+    raise DataError(
+        f"{name}: {what}: {why}{others}; repair the release, or leave such files out with --config.data.strict=False."
+    )
+
+
+def ready(example: Example) -> Item:
+    """An item that is there already."""
+    return example.id, lambda: example
+
+
+def unreadable(what: str, why: str) -> Item:
+    """An item of which only a reason to leave it out is known."""
+
+    def refuse() -> Example:
+        raise ValueError(why)
+
+    return what, refuse

@@ -1,5 +1,6 @@
 """NSynth: 4 s notes of single instruments at 16 kHz, eleven instrument families (Engel et al. 2017)."""
 
+import functools
 import io
 import json
 import pathlib
@@ -10,7 +11,7 @@ import numpy as np
 import soundfile
 import tensorflow_datasets as tfds
 
-from audiojax.data.datasets.base import AudioBuilder, Example
+from audiojax.data.datasets.base import AudioBuilder, Example, Item, ready, unreadable
 from audiojax.data.datasets.synthesiser import Timbre, play
 from audiojax.errors import DataError
 
@@ -42,8 +43,6 @@ with tfds.core.registered.skip_registration():
 
         name = "nsynth"
         input_name = "audio"
-        input_shape = (SAMPLES,)
-        input_dtype = np.int16
         sample_rate_hz = SAMPLE_RATE_HZ
         released_examples = {"train": 289_205, "valid": 12_678, "test": 4_096}
 
@@ -56,21 +55,7 @@ with tfds.core.registered.skip_registration():
                 sources = {split: pathlib.Path(path) for split, path in downloads.download(urls).items()}
             else:
                 sources = find_splits(self.raw_dir, self.released_examples)
-            return {split: self._notes(source) for split, source in sources.items()}
-
-        def _notes(self, source: pathlib.Path) -> Iterator[Example]:
-            notes, wavs = open_split(source)
-            for note_id, wav in wavs:
-                if (note := notes.pop(note_id, None)) is None:
-                    self.skip(f"{source}: {note_id}.wav", "not named in examples.json")
-                    continue
-                try:
-                    family, instrument = note["instrument_family_str"], note["instrument_str"]
-                    yield Example(note_id, instrument, FAMILIES.index(family), read_note(wav))
-                except (KeyError, ValueError) as error:
-                    self.skip(f"{source}: {note_id}.wav", str(error))
-            for note_id in notes:
-                self.skip(f"{source}: {note_id}.wav", "named in examples.json but absent")
+            return {split: read_split(source) for split, source in sources.items()}
 
         def stand_in(self):
             # As in the release, valid and test share instruments with each other, not with train.
@@ -79,6 +64,29 @@ with tfds.core.registered.skip_registration():
                 "valid": synthesise_notes(instruments=range(6, 9), notes_each=10, seed=1),
                 "test": synthesise_notes(instruments=range(6, 9), notes_each=5, seed=2),
             }
+
+
+def read_split(source: pathlib.Path) -> Iterator[Item]:
+    """The notes of a folder or archive."""
+    notes, wavs = open_split(source)
+    for note_id, wav in wavs:
+        if (note := notes.pop(note_id, None)) is None:
+            yield unreadable(f"{source}: {note_id}.wav", "not named in examples.json")
+        else:
+            yield f"{source}: {note_id}.wav", functools.partial(parse_note, note_id, note, wav)
+    for note_id in notes:
+        yield unreadable(f"{source}: {note_id}.wav", "named in examples.json but absent")
+
+
+def parse_note(note_id: str, note: dict, wav: bytes) -> Example:
+    """Raises ValueError: not a mono 16-bit wav file at 16 kHz of 1 to 64,000 samples, or a note of no known family."""
+    try:
+        family, instrument = note["instrument_family_str"], note["instrument_str"]
+    except KeyError as error:
+        raise ValueError(f"its entry in examples.json has no {error}") from error
+    if family not in FAMILIES:
+        raise ValueError(f"instrument family {family!r} is unknown")
+    return Example(note_id, instrument, FAMILIES.index(family), read_note(wav))
 
 
 def find_splits(raw_dir: pathlib.Path, splits: Iterable[str]) -> dict[str, pathlib.Path]:
@@ -154,7 +162,7 @@ def read_note(wav: bytes) -> np.ndarray:
     return audio
 
 
-def synthesise_notes(instruments: range, notes_each: int, seed: int) -> Iterator[Example]:
+def synthesise_notes(instruments: range, notes_each: int, seed: int) -> Iterator[Item]:
     """Notes of synthesised instruments: each varies its family's timbre, each note its pitch and loudness."""
     for family, timbre in TIMBRES.items():
         for number in instruments:
@@ -165,4 +173,4 @@ def synthesise_notes(instruments: range, notes_each: int, seed: int) -> Iterator
             for pitch in np.sort(pitches):
                 name = f"{family}_synthetic_{number:03d}"
                 audio = play(instrument, int(pitch), SAMPLE_RATE_HZ, SAMPLES, rng)
-                yield Example(f"{name}-{pitch:03d}-{seed}", name, label, audio)
+                yield ready(Example(f"{name}-{pitch:03d}-{seed}", name, label, audio))
