@@ -8,6 +8,7 @@ import numpy as np
 from audiojax import mesh as meshes
 from audiojax import metrics
 from audiojax.data import order
+from audiojax.data.splits import Part
 
 
 class Scores(NamedTuple):
@@ -44,12 +45,49 @@ class Evaluator:
         joined = (np.concatenate([np.asarray(output[field]) for output in outputs], 1) for field in Scores._fields)
         return Scores(*(field[:, :examples] for field in joined))
 
-    def by_class(self, name: str, scores: Scores) -> list[dict[str, np.ndarray]]:
-        """What each class scores, a dictionary a replica."""
-        return [metrics.by_class(score, self._parts[name].label) for score in scores.score]
+    def report(self, name: str, scores: Scores) -> "Report":
+        """What the scores of a part amount to."""
+        return report(self._parts[name], scores)
 
-    def summary(self, name: str, scores: Scores, by_class: list[dict[str, np.ndarray]]) -> dict[str, list[float]]:
-        """Every scalar metric as a list over replicas."""
-        label = self._parts[name].label
-        each = [metrics.summary(score, label, loss, classes) for score, loss, classes in zip(*scores, by_class)]
-        return {metric: [values[metric] for values in each] for metric in each[0]}
+
+class Report(NamedTuple):
+    """Metrics of a part, each a list over replicas.
+
+    summary: scalar metrics of its windows; where clips have several, also of the clips, with the suffix `_group`.
+    by_class: what each class scores, one dictionary a replica; of the clips where these have several windows.
+    """
+
+    summary: dict[str, list[float]]
+    by_class: list[dict[str, np.ndarray]]
+
+
+def report(part: Part, scores: Scores) -> Report:
+    """Scores of a part's windows, and of its clips by the mean of their windows' probabilities."""
+    summaries, classes = [], []
+    for score_NK, loss_N in zip(*scores):
+        by_class = metrics.by_class(score_NK, part.label)
+        summary = metrics.summary(score_NK, part.label, loss_N, by_class)
+        if pooled := metrics.pool(part.id, score_NK, loss_N):
+            first, score_MK, loss_M = pooled
+            by_class = metrics.by_class(score_MK, part.label[first])
+            clips = metrics.summary(score_MK, part.label[first], loss_M, by_class)
+            summary |= {f"{metric}_group": value for metric, value in clips.items()}
+        summaries.append(summary)
+        classes.append(by_class)
+    return Report({metric: [summary[metric] for summary in summaries] for metric in summaries[0]}, classes)
+
+
+def intervals(part: Part, scores: Scores) -> dict[str, list[list[float]]]:
+    """95 % confidence intervals of the metrics that are means over examples, [low, high] a replica.
+
+    Groups are drawn, never single windows or clips: those of one group stand or fall together.
+    """
+    each = []
+    for score_NK, loss_N in zip(*scores):
+        found = metrics.intervals(score_NK, part.label, loss_N, part.group)
+        if pooled := metrics.pool(part.id, score_NK, loss_N):
+            first, score_MK, loss_M = pooled
+            clips = metrics.intervals(score_MK, part.label[first], loss_M, part.group[first])
+            found |= {f"{metric}_group": value for metric, value in clips.items()}
+        each.append(found)
+    return {metric: [found[metric] for found in each] for metric in each[0]}

@@ -63,26 +63,66 @@ def summary(score_NK: np.ndarray, label: np.ndarray, loss_N: np.ndarray, classes
 
 def single_label(score_NK: np.ndarray, label_N: np.ndarray) -> dict[str, float]:
     """accuracy, top3, top5 and map_at_3 of single-label scores."""
-    numbers = np.arange(score_NK.shape[1])
+    return {metric: float(values_N.mean()) for metric, values_N in by_example(score_NK, label_N).items()}
 
-    def top(k: int) -> float:
-        if k >= len(numbers):
-            return 1.0
-        return float(sklearn.metrics.top_k_accuracy_score(label_N, score_NK, k=k, labels=numbers))
 
+def by_example(score_NK: np.ndarray, label_N: np.ndarray) -> dict[str, np.ndarray]:
+    """What each example adds to accuracy, top3, top5 and map_at_3 (1, 1/2 or 1/3 for the right class in first, second
+    or third place, as FSDKaggle2018 was judged): float [N] each. Of equal scores the first class comes first."""
+    order_NK = np.argsort(-score_NK, axis=1, kind="stable")[:, :5]
+    hits_NK = order_NK == label_N[:, None]
     return {
-        "accuracy": float(sklearn.metrics.accuracy_score(label_N, score_NK.argmax(1))),
-        "top3": top(3),
-        "top5": top(5),
-        "map_at_3": map_at_3(score_NK, label_N),
+        "accuracy": hits_NK[:, 0].astype(float),
+        "top3": hits_NK[:, :3].any(1).astype(float),
+        "top5": hits_NK.any(1).astype(float),
+        "map_at_3": (hits_NK[:, :3] / np.arange(1, hits_NK[:, :3].shape[1] + 1)).sum(1),
     }
 
 
-def map_at_3(score_NK: np.ndarray, label_N: np.ndarray) -> float:
-    """Mean of 1, 1/2 or 1/3 for the right class in first, second or third place, as FSDKaggle2018 was judged."""
-    best_N3 = np.argsort(-score_NK, axis=1, kind="stable")[:, :3]
-    hits_N3 = best_N3 == label_N[:, None]
-    return float((hits_N3 / np.arange(1, hits_N3.shape[1] + 1)).sum(1).mean())
+def pool(id_N: np.ndarray, score_NK: np.ndarray, loss_N: np.ndarray) -> tuple | None:
+    """Means of the scores and losses of each clip's windows; None where every clip has a single one.
+
+    Returns:
+      first int [M], a row of each clip; score [M, K]; loss [M].
+    """
+    ids, first, clip = np.unique(id_N, return_index=True, return_inverse=True)
+    if len(ids) == len(id_N):
+        return None
+    windows_M = np.bincount(clip)
+    score_MK = np.zeros((len(ids), score_NK.shape[1]))
+    np.add.at(score_MK, clip, score_NK)
+    return first, score_MK / windows_M[:, None], np.bincount(clip, loss_N) / windows_M
+
+
+def intervals(
+    score_NK: np.ndarray, label: np.ndarray, loss_N: np.ndarray, group_N: np.ndarray, draws: int = 1000
+) -> dict[str, list[float]]:
+    """95 % confidence intervals [low, high] by bootstrap over groups (percentiles), always with the same draws.
+
+    Returns:
+      of the loss; for single labels also of accuracy, top3, top5, map_at_3 and macro_f1.
+    """
+    groups, member = np.unique(group_N, return_inverse=True)
+    rng = np.random.default_rng(0)
+    drawn_DG = rng.multinomial(len(groups), np.full(len(groups), 1 / len(groups)), draws)
+    values = {"loss": np.asarray(loss_N, float)}
+    if label.ndim == 1:
+        values |= by_example(score_NK, label)
+    size_DG = drawn_DG @ np.bincount(member)
+    found = {metric: drawn_DG @ np.bincount(member, value_N) / size_DG for metric, value_N in values.items()}
+    if label.ndim == 1:
+        classes = score_NK.shape[1]
+        pair_N = label * classes + score_NK.argmax(1)
+        confusions = (np.bincount(pair_N, drawn_G[member], classes**2).reshape(classes, -1) for drawn_G in drawn_DG)
+        found["macro_f1"] = np.array([macro_f1(confusion) for confusion in confusions])
+    return {metric: np.percentile(values_D, [2.5, 97.5]).tolist() for metric, values_D in found.items()}
+
+
+def macro_f1(confusion_KK: np.ndarray) -> float:
+    """Mean f1 of the classes that occur; rows of the confusion matrix are the truth."""
+    hits_K, support_K = np.diagonal(confusion_KK), confusion_KK.sum(1)
+    f1_K = 2 * hits_K / np.maximum(support_K + confusion_KK.sum(0), 1e-9)
+    return float(f1_K[support_K > 0].mean())
 
 
 def d_prime(mean_auc: float) -> float:

@@ -178,8 +178,7 @@ class Trainer:
         """Scores validation and keeps, replica by replica, what is better than before and not stopped."""
         started_s = time.perf_counter()
         params, model_state = self._evaluated(state)
-        scores = self.evaluator.scores("valid", params, model_state)
-        summary = self.evaluator.summary("valid", scores, self.evaluator.by_class("valid", scores))
+        summary = self.evaluator.report("valid", self.evaluator.scores("valid", params, model_state)).summary
         chosen_by = self._config.select
         if chosen_by not in summary:
             raise ConfigError(f"select={chosen_by!r} is unknown; metrics: {', '.join(summary)}.")

@@ -51,14 +51,16 @@ class Writer:
                 tag = name if len(replicas) == 1 else f"{name}/replica_{replica}"
                 self._board.add_scalar(tag, value, step)
 
-    def predictions(self, split: str, ids: np.ndarray, label: np.ndarray, score: np.ndarray) -> None:
-        """predictions/SPLIT.npz: id [N], label, score [N, classes] ([replicas, N, classes] where there are several)."""
+    def predictions(self, split: str, part, score: np.ndarray) -> None:
+        """predictions/SPLIT.npz: id, offset (of the window in its clip), subset, label, each [N], and score [N, classes]
+        ([replicas, N, classes] where there are several)."""
         if not self._main:
             return
         folder = self._workdir / "predictions"
         folder.mkdir(exist_ok=True)
         temporary = folder / f".{split}.npz"
-        np.savez(temporary, id=ids, label=label, score=score[0] if len(score) == 1 else score)
+        score = score[0] if len(score) == 1 else score
+        np.savez(temporary, id=part.id, offset=part.offset, subset=part.subset, label=part.label, score=score)
         temporary.replace(folder / f"{split}.npz")
 
     def result(self, result: dict) -> None:

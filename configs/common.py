@@ -20,12 +20,17 @@ def base() -> ConfigDict:
                 variant="released",  # or "stand_in"
                 source="auto",  # or "resident", "stream"
                 split_seed=0,
+                split_file="",  # csv of clip and split, or of clip and fold, in place of a random cut
+                test_fold="",  # the fold that is test
+                group_file="",  # csv of clip and group (or artist), in place of the data set's groups
                 strict=True,  # stop on unreadable files instead of leaving them out
                 exclude_classes=(),
+                # Examples are windows of clips. 0 s: whole clips; hop of 0: window after window.
+                segment=dict(seconds=0.0, hop_s=0.0, shortest_s=0.0, pad="zeros"),  # pad: or "repeat"
                 protocols=dict(),
             ),
             frontend=dict(name=""),
-            augment=(),  # in this order, in training alone
+            augment=dict(waveform=(), features=()),  # before and after the front end, in this order, in training alone
             model=dict(name="", kernel_init="lecun_normal"),
             task=dict(name="supervised", loss="", prior_bias=False),  # prior_bias: outputs start at the classes' shares
             recipe=dict(name="single"),

@@ -43,7 +43,7 @@ ROWS = {
                 "lstm_dropout": 0.4,
                 "dense_dropout": 0.5,
             },
-            "augment": ({"name": "permute_steps"}, {"name": "mixup", "alpha": 1.0}),
+            "augment": {"features": ({"name": "permute_steps"}, {"name": "mixup", "alpha": 1.0})},
             "optim": {"lr": 1e-3, "schedule": "cosine", "warmup": 0.05, "average_decay": 0.998},
             "epochs": 24.0,
         },

@@ -45,7 +45,9 @@ ROWS = {
         "overrides": {
             "model": OPTIMISED,
             "frontend": {"compression": 200.0},
-            "augment": ({"name": "roll", "steps": 10, "stride": 1}, {"name": "flip_polarity", "probability": 0.5}),
+            "augment": {
+                "features": ({"name": "roll", "steps": 10, "stride": 1}, {"name": "flip_polarity", "probability": 0.5})
+            },
             "epochs": 0.0,
             "steps": 800,
             "eval_every": 40.0,
@@ -64,7 +66,9 @@ ROWS = {
                 "frames": 100,
                 "range_db": 80.0,
             },
-            "augment": ({"name": "roll", "steps": 3, "stride": 100}, {"name": "roll", "steps": 10, "stride": 1}),
+            "augment": {
+                "features": ({"name": "roll", "steps": 3, "stride": 100}, {"name": "roll", "steps": 10, "stride": 1})
+            },
             "epochs": 16.0,
         },
     },

@@ -65,3 +65,43 @@ def test_confusion_rows_are_the_truth():
     classes = metrics.by_class(score, np.array([0, 1, 2], np.int32))
     assert classes["confusion"].tolist() == [[0, 1, 0], [0, 1, 0], [0, 0, 1]]
     assert classes["recall"].tolist() == [0, 1, 1]
+
+
+def test_clips_score_the_mean_of_their_windows():
+    ids = np.array(["b", "a", "b", "a", "a"])
+    score = np.arange(10, dtype=np.float32).reshape(5, 2)
+    first, pooled, loss = metrics.pool(ids, score, np.arange(5.0))
+    assert ids[first].tolist() == ["a", "b"]
+    np.testing.assert_allclose(pooled, [score[[1, 3, 4]].mean(0), score[[0, 2]].mean(0)])
+    np.testing.assert_allclose(loss, [8 / 3, 1])
+    assert metrics.pool(np.array(["a", "b"]), score[:2], np.zeros(2)) is None
+
+
+def test_intervals_draw_groups_and_not_their_members():
+    """A hundred windows of four tracks tell as much as the four tracks: 1 of 4 right is between 0 and 3 of 4."""
+    label = np.zeros(100, np.int32)
+    group = np.repeat(["a", "b", "c", "d"], 25)
+    score = np.where((group == "a")[:, None], [0.9, 0.1], [0.1, 0.9]).astype(np.float32)
+    low, high = metrics.intervals(score, label, np.zeros(100), group)["accuracy"]
+    assert low == 0 and high == 0.75
+    low, high = metrics.intervals(score, label, np.zeros(100), np.arange(100))["accuracy"]
+    assert 0.15 < low < 0.18 and 0.32 < high < 0.35
+
+
+def test_intervals_lie_around_the_metrics():
+    rng = np.random.default_rng(2)
+    label = rng.integers(0, 8, 300).astype(np.int32)
+    score = rng.random((300, 8)) + 0.4 * np.eye(8)[label]
+    loss = rng.random(300)
+    values, found = scored(score, label, loss), metrics.intervals(score, label, loss, np.arange(300))
+    assert found.keys() == {"loss", "accuracy", "top3", "top5", "map_at_3", "macro_f1"}
+    for metric, (low, high) in found.items():
+        assert low < values[metric] < high and 0.01 < high - low < 0.2
+
+
+def test_f1_from_a_confusion_matrix_equals_scikit_learn():
+    rng = np.random.default_rng(3)
+    truth, chosen = rng.integers(0, 5, 60), rng.integers(0, 7, 60)
+    confusion = sklearn.metrics.confusion_matrix(truth, chosen, labels=np.arange(7))
+    expected = sklearn.metrics.f1_score(truth, chosen, average=None, labels=np.arange(7), zero_division=0)
+    assert metrics.macro_f1(confusion) == pytest.approx(expected[np.unique(truth)].mean())

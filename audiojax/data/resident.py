@@ -1,4 +1,4 @@
-"""The resident source: whole parts as arrays in device memory, batches gathered there."""
+"""The resident source: whole splits as arrays in device memory, windows gathered there."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from audiojax import mesh as meshes
+from audiojax.data import segments
 from audiojax.data.prepared import Prepared
 from audiojax.data.splits import Part
 from audiojax.errors import DataError
@@ -15,17 +16,22 @@ from audiojax.errors import DataError
 class Resident:
     """Parts of a data set on the device; what travels at each step are row numbers."""
 
-    def __init__(self, prepared: Prepared, parts: dict[str, Part], mesh: jax.sharding.Mesh):
-        self._prepared, self._parts, self._mesh = prepared, parts, mesh
+    def __init__(self, prepared: Prepared, parts: dict[str, Part], pad: str, mesh: jax.sharding.Mesh):
+        self._prepared, self._parts, self._mesh, self._pad = prepared, parts, mesh, pad
+        self._inputs: dict[str, jax.Array] = {}  # by split: parts of one split share them
         self._data: dict[str, dict] = {}
+        self._steps = next(iter(parts.values())).steps
+        if (largest := max(len(prepared.inputs(part.split)) for part in parts.values())) >= 2**31:
+            raise DataError(f"a split of {largest:,} steps cannot be indexed on a device; use data.source=stream.")
 
     def data(self, name: str) -> dict[str, jax.Array]:
-        """Input, length and label of a part, on every device."""
+        """The inputs of a part's split, and start, length and label of its windows, on every device."""
         if name not in self._data:
-            part = self._parts[name]
-            inputs = np.load(self._prepared.inputs_path(part.split), mmap_mode="r")
-            arrays = {"input": inputs[part.rows], "length": part.length, "label": part.label}
-            self._data[name] = meshes.put(arrays, self._mesh, meshes.REPLICATED)
+            part, put = self._parts[name], lambda tree: meshes.put(tree, self._mesh, meshes.REPLICATED)
+            if part.split not in self._inputs:
+                self._inputs[part.split] = put(self._prepared.inputs(part.split))
+            windows = put({"start": part.start.astype(np.int32), "length": part.length, "label": part.label})
+            self._data[name] = {"inputs": self._inputs[part.split]} | windows
         return self._data[name]
 
     def feed(
@@ -35,26 +41,20 @@ class Resident:
         for call in calls:
             yield meshes.put(rows_of(call).astype(np.int32), self._mesh, spec)
 
-    @staticmethod
-    def take(data: dict[str, jax.Array], rows: jax.Array) -> dict[str, jax.Array]:
-        """In the jitted step: the batch at `rows`."""
-        return {name: array[rows] for name, array in data.items()}
+    def take(self, data: dict[str, jax.Array], rows: jax.Array) -> dict[str, jax.Array]:
+        """In the jitted step: the batch at `rows`, of any shape."""
+        inputs, length = data["inputs"], data["length"][rows]
+        read_steps = min(self._steps, self._prepared.longest)
+        read = lambda start: jax.lax.dynamic_slice_in_dim(inputs, start, read_steps)
+        windows = jax.vmap(read)(data["start"][rows.ravel()]).reshape(*rows.shape, read_steps, *inputs.shape[1:])
+        filled = segments.fill(windows, length, self._steps, self._pad)
+        return {"input": filled, "length": length, "label": data["label"][rows]}
 
 
 def fits(prepared: Prepared, parts: dict[str, Part]) -> bool:
-    """Whether the parts have prepared arrays and take at most half of a device's memory."""
-    example_bytes = np.prod(prepared.input_shape) * np.dtype(prepared.input_dtype).itemsize
-    needed = sum(len(part.rows) for part in parts.values()) * example_bytes
+    """Whether the splits of the parts take at most half of a device's memory, and can be indexed there."""
+    inputs = [prepared.inputs(split) for split in {part.split for part in parts.values()}]
     stats = jax.local_devices()[0].memory_stats() or {}
     host_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // jax.local_device_count()
-    arrays_exist = all(prepared.inputs_path(part.split).exists() for part in parts.values())
-    return arrays_exist and needed <= stats.get("bytes_limit", host_bytes) / 2
-
-
-def require_arrays(prepared: Prepared, parts: dict[str, Part]) -> None:
-    """Raises DataError where data.source=resident is asked for and a split was too large to become an array."""
-    for part in parts.values():
-        if not (path := prepared.inputs_path(part.split)).exists():
-            raise DataError(
-                f"{path} does not exist: {part.split} is too large for it; use --config.data.source=stream."
-            )
+    free_bytes = stats.get("bytes_limit", host_bytes) / 2
+    return sum(array.nbytes for array in inputs) <= free_bytes and all(len(array) < 2**31 for array in inputs)

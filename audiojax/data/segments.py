@@ -34,14 +34,21 @@ def steps_of(seconds: float, steps_hz: int, name: str) -> int:
     return steps
 
 
-def fill(x_BT: jax.Array, length_B: jax.Array, steps: int, pad: str) -> jax.Array:
-    """Windows of `steps` steps [B, steps, ...] from reads whose first `length` steps are the clip's own.
+def fill(x: jax.Array, length: jax.Array, steps: int, pad: str) -> jax.Array:
+    """Windows of `steps` steps [..., steps, *step] from reads [..., T, *step], T at most `steps`.
 
-    pad: what follows them, "zeros" or "repeat" (the clip again, from its start).
+    Args:
+      length: int [...], how many of the first steps are the clip's own.
+      pad: what follows them, "zeros" or "repeat" (the clip again, from its start); "none" where all are long enough.
     """
-    position_T = jnp.arange(steps)
+    if pad == "none":
+        return x
+    axis, step_axes = length.ndim, [1] * (x.ndim - length.ndim - 1)
+    position = jnp.arange(steps)
     if pad == "repeat":
-        return jax.vmap(lambda x, length: x[position_T % length])(x_BT, length_B)
-    x_BT = jnp.pad(x_BT, [(0, 0), (0, steps - x_BT.shape[1])] + [(0, 0)] * (x_BT.ndim - 2))
-    valid_BT = position_T < length_B[:, None]
-    return jnp.where(valid_BT.reshape(*valid_BT.shape, *[1] * (x_BT.ndim - 2)), x_BT, 0)
+        position = position % length[..., None]
+        return jnp.take_along_axis(x, position.reshape(*position.shape, *step_axes), axis)
+    missing = steps - x.shape[axis]
+    x = jnp.pad(x, [(0, missing if i == axis else 0) for i in range(x.ndim)])
+    valid = position < length[..., None]
+    return jnp.where(valid.reshape(*valid.shape, *step_axes), x, 0)

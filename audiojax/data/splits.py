@@ -2,7 +2,6 @@
 
 import csv
 import itertools
-import pathlib
 from typing import NamedTuple
 
 import numpy as np

@@ -88,11 +88,13 @@ def orthogonal_gates(key, shape, dtype):
     return jnp.concatenate([nn.initializers.orthogonal()(k, square, dtype) for k in keys], axis=1)
 
 
-def max_pool(x_BTF: jax.Array, width: int) -> jax.Array:
-    """Maximum over windows of `width` steps that do not overlap; a remainder is dropped: [B, T // width, F].
+def max_pool(x: jax.Array, width: int) -> jax.Array:
+    """Maximum over windows of `width` along every axis between the first and the last, without overlap; a remainder is
+    dropped: [B, T, F] to [B, T // width, F], [B, T, F, C] to [B, T // width, F // width, C].
 
     A reshape, because the gradient of a windowed reduction is slow on CPU.
     """
-    batch, steps, features = x_BTF.shape
-    whole = x_BTF[:, : steps // width * width]
-    return whole.reshape(batch, steps // width, width, features).max(2)
+    for axis in range(1, x.ndim - 1):
+        whole = jax.lax.slice_in_dim(x, 0, x.shape[axis] // width * width, axis=axis)
+        x = whole.reshape(*x.shape[:axis], -1, width, *x.shape[axis + 1 :]).max(axis + 1)
+    return x

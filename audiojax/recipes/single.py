@@ -10,13 +10,14 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from audiojax import console, tasks
+from audiojax import console, evaluate, tasks
 from audiojax import mesh as meshes
 from audiojax.checkpoint import Checkpoints
 from audiojax.data import prepared as prepared_data
 from audiojax.data import resident, splits
 from audiojax.duration import duration
 from audiojax.errors import ConfigError, DataError
+from audiojax.evaluate import Scores, intervals
 from audiojax.train import Trainer
 from audiojax.writer import Writer, provenance, read_result
 
@@ -37,10 +38,10 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
         return result
 
     prepared = open_data(config.data, raw_dir, data_dir)
-    parts, classes = open_parts(config, prepared)
+    parts, classes, notes = open_parts(config, prepared)
     total_steps, _ = duration(config, len(parts["train"].id))
     mesh = meshes.make_mesh(config.replicas, config.batch_size)
-    source = open_source(config.data.source, prepared, parts, mesh)
+    source = open_source(config.data, prepared, parts, mesh)
     prior_K = splits.class_shares(parts["train"], len(classes))
     task = find_task(config.task.name)(config, prior_K, total_steps)
     prepare_s = time.perf_counter() - started_s
@@ -50,13 +51,19 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     best, steps = trainer.run()
 
     tested_s = time.perf_counter()
-    summaries = {}
-    for name in ("train", "valid", "test"):
+    summaries, ci95 = {}, {}
+    for name, part in parts.items():
         scores = trainer.evaluator.scores(name, best.params, best.model_state)
-        by_class = trainer.evaluator.by_class(name, scores)
-        summaries[name] = trainer.evaluator.summary(name, scores, by_class)
-        if name != "train":
-            writer.predictions(name, parts[name].id, parts[name].label, scores.score)
+        by_class = (report := trainer.evaluator.report(name, scores)).by_class
+        summaries[name] = report.summary
+        if name == "train":
+            continue
+        ci95[name] = intervals(part, scores)
+        writer.predictions(name, part, scores.score)
+        for subset in np.unique(part.subset) if len(np.unique(part.subset)) > 1 else ():
+            chosen = part.subset == subset
+            own = Scores(*(values[:, chosen] for values in scores))
+            summaries[f"{name}_{subset.lower()}"] = evaluate.report(splits.select(part, chosen), own).summary
     time_s = {"prepare": prepare_s} | trainer.time_s
     time_s["eval"] += time.perf_counter() - tested_s
 
@@ -69,12 +76,14 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
         "replicas": config.replicas,
         "published": config.published.to_dict(),
         "metrics": summaries,
+        "ci95": ci95,
         "best_step": trainer.best_steps(best).tolist(),
         "steps": steps,
         "parameters": sum(x.size for x in jax.tree.leaves(best.params)) // config.replicas,
         "examples": {name: len(part.id) for name, part in parts.items()}
-        | {"skipped": len(prepared.skipped), "absent": prepared.absent()},
+        | {"skipped": len(prepared.skipped), "absent": prepared.absent(), "changed": prepared.changes},
         "skipped": prepared.skipped,
+        "notes": notes,
         "classes": classes,
         "per_class": {"test": [{name: plain(values) for name, values in replica.items()} for replica in by_class]},
         "time_s": time_s,
@@ -112,6 +121,8 @@ def open_data(config, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> p
         )
     for what, why in prepared.skipped:
         console.say(f"left out: {what}: {why}")
+    for change, count in prepared.changes.items():
+        console.say(f"{name}: {count:,} examples {change}")
     for split, count in prepared.absent().items():
         total = prepared.released_examples[split]
         console.say(
@@ -120,28 +131,32 @@ def open_data(config, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> p
     return prepared
 
 
-def open_parts(config, prepared: prepared_data.Prepared) -> tuple[dict[str, splits.Part], list[str]]:
-    """Cuts the data by the config's protocol and checks the cut for leaks."""
+def open_parts(config, prepared: prepared_data.Prepared) -> tuple[dict[str, splits.Part], list[str], list[str]]:
+    """Cuts the data by the config's protocol and checks the cut for leaks; also class names and what to note."""
     if config.protocol not in config.data.protocols:
         known = ", ".join(config.data.protocols)
         raise ConfigError(f"protocol={config.protocol!r} is unknown; protocols: {known}.")
     protocol = config.data.protocols[config.protocol]
-    parts, classes = splits.make_parts(prepared, protocol, config.data.split_seed, config.data.exclude_classes)
-    splits.check_leaks(parts, by_group=config.protocol == "honest")
+    parts, classes, notes = splits.make_parts(prepared, protocol, config.data)
+    apart = ("segment",) if protocol.get("unit") == "segment" else ("id",)
+    splits.check_leaks(parts, ("id", "group") if config.protocol == "honest" else apart)
+    for note in notes:
+        console.say(note)
     sizes = ", ".join(f"{name} {len(part.id):,} ({part.split})" for name, part in parts.items())
     console.say(f"{config.study} {config.row}, {config.protocol} protocol: {sizes}")
-    return parts, classes
+    return parts, classes, notes
 
 
-def open_source(kind: str, prepared: prepared_data.Prepared, parts: dict[str, splits.Part], mesh: jax.sharding.Mesh):
+def open_source(data, prepared: prepared_data.Prepared, parts: dict[str, splits.Part], mesh: jax.sharding.Mesh):
     """The source that data.source asks for; `auto` is resident where the data fits in device memory."""
+    kind = data.source
     if kind not in ("auto", "resident", "stream"):
         raise ConfigError(f"data.source={kind!r} is unknown; sources: auto, resident, stream.")
+    pad = data.segment.pad if any((part.length < part.steps).any() for part in parts.values()) else "none"
     if kind == "resident" or (kind == "auto" and resident.fits(prepared, parts)):
-        resident.require_arrays(prepared, parts)
-        return resident.Resident(prepared, parts, mesh)
+        return resident.Resident(prepared, parts, pad, mesh)
     pipeline = import_tensorflow("audiojax.data.pipeline", "data.source=stream reads by tf.data")
-    return pipeline.Stream(prepared, parts, mesh)
+    return pipeline.Stream(prepared, parts, pad, mesh)
 
 
 def find_task(name: str):

@@ -4,6 +4,7 @@ import functools
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Callable
 
 import flax
 import jax
@@ -26,7 +27,8 @@ class Task:
     def __init__(self, config, prior_K: np.ndarray, total_steps: int):
         """prior_K: share of the training examples that each class labels."""
         self._features = named(frontend, "frontend", config.frontend)
-        self._augmentations = [named(augment, "augment", step) for step in config.augment]
+        self._augment_waveform = augmenter("augment.waveform", config.augment.waveform)
+        self._augment_features = augmenter("augment.features", config.augment.features)
         if config.task.loss not in ("sigmoid_cross_entropy", "softmax_cross_entropy"):
             raise ConfigError(
                 f"task.loss={config.task.loss!r} is unknown; losses: sigmoid_cross_entropy, softmax_cross_entropy."
@@ -48,10 +50,9 @@ class Task:
 
     def train_step(self, state: TrainState, batch: dict[str, jax.Array], key: jax.Array):
         """One update. Returns the new state and {"loss", "grad_norm"}, means over the batch."""
-        x, label = self._features(batch["input"], batch["length"]), batch["label"]
-        dropout_key, *augment_keys = jax.random.split(key, 1 + len(self._augmentations))
-        for augmentation, augment_key in zip(self._augmentations, augment_keys):
-            x, label = augmentation(augment_key, x, label)
+        dropout_key, waveform_key, features_key = jax.random.split(key, 3)
+        x, label = self._augment_waveform(waveform_key, batch["input"], batch["label"])
+        x, label = self._augment_features(features_key, self._features(x, batch["length"]), label)
 
         def mean_loss(params):
             logits_BK, updated = self._model.apply(
@@ -81,6 +82,19 @@ class Task:
             "score": losses.probabilities(self._loss_name, logits_BK),
             "loss": self._loss(logits_BK, batch["label"]),
         }
+
+
+def augmenter(section: str, steps) -> Callable:
+    """The augmentations of a config's list as one function of (key, x, label)."""
+    functions = [named(augment, section, step) for step in steps]
+
+    def apply(key, x, label):
+        x = frontend.to_float(x) if functions else x
+        for function, function_key in zip(functions, jax.random.split(key, len(functions))):
+            x, label = function(function_key, x, label)
+        return x, label
+
+    return apply
 
 
 def named(module, section: str, config):

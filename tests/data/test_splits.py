@@ -5,9 +5,10 @@ from hypothesis import strategies as st
 
 from audiojax.data import prepared, splits
 from audiojax.errors import ConfigError, DataError
-from configs import li_audioset, rit_nsynth
+from tests.conftest import config_of
 
-NOBODY = ()
+NSYNTH, AUDIOSET = ("rit_nsynth", "simple"), ("li_audioset", "fc1")
+CUT = dict(train="valid", valid="valid", test="valid", unit="group", valid_fraction=0.5, test_fraction=0.34)
 
 
 @pytest.fixture(scope="module")
@@ -15,43 +16,70 @@ def nsynth(data_dir):
     return prepared.find("nsynth", "stand_in", data_dir)
 
 
-def protocol(study, name):
-    return study.get_config(next(iter(study.ROWS))).data.protocols[name]
+def parts_of(data, study_row, protocol, **overrides):
+    config = config_of(*study_row, **{f"data__{key}": value for key, value in overrides.items()})
+    protocol = config.data.protocols[protocol] if isinstance(protocol, str) else protocol
+    return splits.make_parts(data, protocol, config.data)
+
+
+def families(part):
+    return {group.rsplit("_", 2)[0] for group in part.group}
 
 
 def test_honest_nsynth_keeps_instruments_apart_and_every_family_in_train(nsynth):
-    parts, classes = splits.make_parts(nsynth, protocol(rit_nsynth, "honest"), 0, ("synth_lead",))
+    parts, classes, _ = parts_of(nsynth, NSYNTH, "honest")
     assert len(classes) == 10 and "synth_lead" not in classes
-    splits.check_leaks(parts, by_group=True)
+    splits.check_leaks(parts, ("id", "group"))
     assert set(parts["train"].label) == set(range(10))
-    families = {name: {group.rsplit("_", 2)[0] for group in part.group} for name, part in parts.items()}
-    assert families["train"] == families["test"]
+    assert families(parts["train"]) == families(parts["test"])
     for part in parts.values():
         assert all(group.startswith(classes[label]) for group, label in zip(part.group, part.label))
 
 
 def test_paper_nsynth_leaks_instruments_but_no_note(nsynth):
-    parts, _ = splits.make_parts(nsynth, protocol(rit_nsynth, "paper"), 0, ("synth_lead",))
-    splits.check_leaks(parts, by_group=False)
+    parts, *_ = parts_of(nsynth, NSYNTH, "paper")
+    splits.check_leaks(parts, ("id",))
     with pytest.raises(DataError, match="share .* groups"):
-        splits.check_leaks(parts, by_group=True)
+        splits.check_leaks(parts, ("id", "group"))
     assert len(parts["valid"].id) / (len(parts["train"].id) + len(parts["valid"].id)) == pytest.approx(0.33, abs=0.02)
 
 
 def test_paper_audioset_chooses_on_test_as_the_study_did(data_dir):
-    audioset = prepared.find("audioset", "stand_in", data_dir)
-    parts, _ = splits.make_parts(audioset, protocol(li_audioset, "paper"), 0, NOBODY)
+    parts, *_ = parts_of(prepared.find("audioset", "stand_in", data_dir), AUDIOSET, "paper")
     assert parts["valid"] is parts["test"]
-    splits.check_leaks(parts, by_group=False)
+    splits.check_leaks(parts, ("id",))
     with pytest.raises(DataError, match="valid and test share 1000 ids"):
-        splits.check_leaks(parts, by_group=True)
+        splits.check_leaks(parts, ("id", "group"))
+
+
+def test_test_and_valid_are_cut_from_one_split(nsynth):
+    parts, *_ = parts_of(nsynth, NSYNTH, CUT)
+    splits.check_leaks(parts, ("id", "group"))
+    assert [len(set(parts[name].group)) for name in ("train", "valid", "test")] == [10, 10, 10]
+    assert len(np.unique(np.concatenate([part.id for part in parts.values()]))) == nsynth.examples["valid"]
+
+
+def test_windows_of_a_clip_keep_its_group_and_leak_only_where_windows_are_the_unit(nsynth):
+    segment = dict(seconds=1.5, hop_s=1.0, shortest_s=1.0, pad="zeros")
+    by_window, *_ = parts_of(nsynth, NSYNTH, CUT | {"unit": "segment"}, segment=segment)
+    splits.check_leaks(by_window, ("segment",))
+    with pytest.raises(DataError, match="train and valid share .* ids"):
+        splits.check_leaks(by_window, ("id",))
+    by_group, *_ = parts_of(nsynth, NSYNTH, CUT, segment=segment)
+    splits.check_leaks(by_group, ("segment", "id", "group"))
+    for part in by_group.values():
+        assert part.steps == 24_000 and part.offset.max() == 48_000
+        assert sorted(np.unique(part.length)) == [16_000, 24_000]
+        clips = prepared.store.read_index(nsynth.folder, "valid")
+        start = dict(zip(clips.id, clips.start))
+        assert all(start[i] + offset == s for i, offset, s in zip(part.id, part.offset, part.start))
 
 
 def test_a_shared_id_stops_the_run_and_is_named(nsynth):
-    parts, _ = splits.make_parts(nsynth, protocol(rit_nsynth, "honest"), 0, NOBODY)
+    parts, *_ = parts_of(nsynth, NSYNTH, "honest")
     parts["test"] = parts["test"]._replace(id=np.append(parts["test"].id[1:], parts["train"].id[0]))
     with pytest.raises(DataError, match=f"train and test share 1 ids .{parts['train'].id[0]}"):
-        splits.check_leaks(parts, by_group=False)
+        splits.check_leaks(parts, ("id",))
 
 
 @given(st.integers(0, 10), st.floats(0.05, 0.9), st.lists(st.integers(1, 6), min_size=1, max_size=5))
@@ -59,7 +87,8 @@ def test_hold_out_takes_its_share_of_each_class_in_whole_groups_and_leaves_one(s
     group = [f"{label}-{g}" for label, count in enumerate(groups_of_class) for g in range(count) for _ in range(3)]
     label = np.array([int(name.split("-")[0]) for name in group], np.int32)
     ids = np.array([f"{name}/{i}" for i, name in enumerate(group)])
-    part = splits.Part("train", np.arange(len(ids)), ids, np.array(group), label, np.ones(len(ids)))
+    number = np.arange(len(ids))
+    part = splits.Part("train", 1, ids, np.array(group), ids, label, number, number, np.ones(len(ids)))
     held = splits.hold_out(part, "group", fraction, seed)
     assert not set(part.group[held]) & set(part.group[~held])
     for stratum, count in enumerate(groups_of_class):
@@ -67,8 +96,76 @@ def test_hold_out_takes_its_share_of_each_class_in_whole_groups_and_leaves_one(s
         assert len(kept) == max(count - round(fraction * count), 1)
 
 
+def write_csv(path, rows):
+    path.write_text("".join(",".join(map(str, row)) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def test_split_file_says_who_is_where(nsynth, tmp_path):
+    ids = nsynth.index("valid").id[:40]
+    names = ["train", "valid", "test", "train"] * 10
+    path = write_csv(tmp_path / "s.csv", [("id", "split"), *zip(ids, names), ("elsewhere", "test")])
+    parts, _, notes = parts_of(nsynth, NSYNTH, CUT, split_file=path, exclude_classes=())
+    for name, part in parts.items():
+        assert part.id.tolist() == [i for i, own in zip(ids, names) if own == name]
+    assert notes == [
+        f"{path}: {nsynth.examples['valid'] - 40} clips are not in it and left out, 1 clips that it names are absent"
+    ]
+
+
+def test_fold_file_gives_one_fold_to_test_and_cuts_valid_from_the_rest(nsynth, tmp_path):
+    index = nsynth.index("valid")
+    folds = [sorted(set(index.group)).index(group) % 3 for group in index.group]
+    path = write_csv(tmp_path / "f.csv", [("clip", "fold"), *zip(index.id, folds)])
+    for fold in range(3):
+        parts, *_ = parts_of(nsynth, NSYNTH, CUT, split_file=path, test_fold=str(fold), exclude_classes=())
+        assert set(parts["test"].id) == {i for i, own in zip(index.id, folds) if own == fold}
+        splits.check_leaks(parts, ("id", "group"))
+    with pytest.raises(ConfigError, match="data.test_fold='3' is none of the folds .*: 0, 1, 2"):
+        parts_of(nsynth, NSYNTH, CUT, split_file=path, test_fold="3")
+
+
+def test_group_file_takes_the_place_of_the_groups(nsynth, tmp_path):
+    ids = nsynth.index("valid").id
+    path = write_csv(tmp_path / "g.csv", [("clip", "artist"), *((i, i[:6]) for i in ids)])
+    parts, *_ = parts_of(nsynth, NSYNTH, CUT | {"unit": "id"}, group_file=path)
+    assert all(group == i[:6] for part in parts.values() for i, group in zip(part.id, part.group))
+    write_csv(tmp_path / "g.csv", [("clip", "artist"), *((i, i[:6]) for i in ids[1:])])
+    with pytest.raises(DataError, match=f"names no group for {ids[0]} .1 such"):
+        parts_of(nsynth, NSYNTH, CUT, group_file=path)
+
+
+BAD_TABLES = {
+    "no such column": ([("clip", "part"), ("a", 1)], "column split or fold"),
+    "empty": ([], "column split or fold"),
+    "named twice": ([("clip", "fold"), ("a", 1), ("a", 2)], "line 3: a is named a second time"),
+    "no value": ([("clip", "fold"), ("a", "")], "line 2: an empty fold"),
+    "short row": ([("clip", "fold"), ("a",)], "line 2: an empty fold"),
+    "unknown class": ([("clip", "genre", "fold"), ("a", "polka", 1)], "line 2: the genre 'polka' is not among"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TABLES)
+def test_table_that_does_not_fit_is_refused(nsynth, tmp_path, case):
+    rows, why = BAD_TABLES[case]
+    with pytest.raises(DataError, match=why):
+        parts_of(nsynth, NSYNTH, CUT, split_file=write_csv(tmp_path / "t.csv", rows))
+
+
+def test_table_that_cannot_be_read_is_refused(nsynth, tmp_path):
+    with pytest.raises(DataError, match="absent.csv cannot be read as csv"):
+        parts_of(nsynth, NSYNTH, CUT, split_file=str(tmp_path / "absent.csv"))
+    (tmp_path / "binary.csv").write_bytes(bytes(range(256)))
+    with pytest.raises(DataError, match="binary.csv cannot be read as csv"):
+        parts_of(nsynth, NSYNTH, CUT, split_file=str(tmp_path / "binary.csv"))
+
+
 def test_what_a_protocol_cannot_have_is_said(nsynth):
     with pytest.raises(DataError, match="has no split unbalanced"):
-        splits.make_parts(nsynth, dict(train="unbalanced", valid="valid", test="test"), 0, NOBODY)
+        parts_of(nsynth, NSYNTH, dict(train="unbalanced", valid="valid", test="test"))
     with pytest.raises(ConfigError, match="'kazoo'"):
-        splits.make_parts(nsynth, protocol(rit_nsynth, "honest"), 0, ("kazoo",))
+        parts_of(nsynth, NSYNTH, "honest", exclude_classes=("kazoo",))
+    with pytest.raises(ConfigError, match="unit is 'artist'"):
+        parts_of(nsynth, NSYNTH, CUT | {"unit": "artist"})
+    with pytest.raises(ConfigError, match="data.segment.pad='mirror'"):
+        parts_of(nsynth, NSYNTH, CUT, segment=dict(seconds=1.0, hop_s=0.0, shortest_s=0.0, pad="mirror"))

@@ -56,10 +56,11 @@ def test_lstm_equals_flax_lstm_cell_in_values_and_gradients():
     np.testing.assert_allclose(gradient(ours), gradient(theirs), rtol=1e-4, atol=1e-6)
 
 
-def test_max_pool_equals_flax_and_drops_the_remainder():
-    x = jax.random.normal(jax.random.key(0), (2, 11, 3))
-    expected = flax.linen.max_pool(x, (4,), strides=(4,))
-    np.testing.assert_array_equal(layers.max_pool(x, 4), expected)
+@pytest.mark.parametrize("shape", [(2, 11, 3), (2, 11, 9, 3)])
+def test_max_pool_equals_flax_and_drops_the_remainder(shape):
+    x = jax.random.normal(jax.random.key(0), shape)
+    window = (4,) * (len(shape) - 2)
+    np.testing.assert_array_equal(layers.max_pool(x, 4), flax.linen.max_pool(x, window, strides=window))
 
 
 @pytest.mark.parametrize(("study", "row"), [("li_audioset", "fc2"), ("li_audioset", "lstm"), ("rit_nsynth", "simple")])

@@ -1,0 +1,56 @@
+"""Convolutional networks, 1D or 2D, each a list of stages."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from audiojax.models import layers
+
+
+class Model(nn.Module):
+    """x_BTF (1D: convolutions over time) or x_BTFC (2D: over time and frequency) to logits [B, classes].
+
+    stages: in order, each a tuple of its name and its numbers:
+      ("image",): x_BTF becomes x_BTF1, for 2D convolutions.
+      ("conv", filters, kernel, stride): convolution padded to ceil(T / stride), batch normalisation, ReLU.
+      ("pool", width): maximum over windows of `width` that do not overlap; a remainder is dropped.
+      ("dropout", rate): of single values.
+      ("average",): mean over time (and frequency). Followed by the logits it is what the mean of 1 × 1 convolutions
+        down to the classes is.
+      ("dense", units): flattens, then a dense layer, batch normalisation, ReLU.
+    """
+
+    classes: int
+    dtype: jnp.dtype
+    output_bias: tuple[float, ...]
+    kernel_init: str
+    stages: tuple[tuple, ...]
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        init = layers.initialiser(self.kernel_init)
+        normal_relu = lambda x: nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)(x))
+        x = x.astype(self.dtype)
+        for name, *numbers in self.stages:
+            axes = x.ndim - 2
+            match name, numbers:
+                case "image", []:
+                    x = x[..., None]
+                case "conv", [filters, kernel, stride]:
+                    convolution = nn.Conv(
+                        filters, (kernel,) * axes, stride, use_bias=False, kernel_init=init, dtype=self.dtype
+                    )
+                    x = normal_relu(convolution(x))
+                case "pool", [width]:
+                    x = layers.max_pool(x, width)
+                case "dropout", [rate]:
+                    x = nn.Dropout(rate, deterministic=not train)(x)
+                case "average", []:
+                    x = x.mean(range(1, x.ndim - 1))
+                case "dense", [units]:
+                    x = x.reshape(x.shape[0], -1)
+                    x = normal_relu(nn.Dense(units, use_bias=False, kernel_init=init, dtype=self.dtype)(x))
+                case _:
+                    raise TypeError(f"there is no stage {(name, *numbers)}")
+        x = x.reshape(x.shape[0], -1)
+        return layers.Logits(self.classes, init, self.output_bias, self.dtype)(x)
