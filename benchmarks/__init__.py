@@ -1,0 +1,1 @@
+"""Speed against peers, each figure a ratio measured in one run."""
