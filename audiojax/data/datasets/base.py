@@ -86,6 +86,8 @@ with tfds.core.registered.skip_registration():
                 infos.append(tfds.core.SplitInfo(name=split, shard_lengths=[written.examples], num_bytes=size))
             if self.skipped and self._strict:
                 refuse_skipped(self.name, self.skipped)
+            if empty := [split for split, written in self.written.items() if not written.examples]:
+                raise DataError(f"{self.name}: nothing of split {empty[0]} can be read in {self.raw_dir}; repair it.")
             self.info.set_splits(tfds.core.splits.SplitDict(infos))
             for split in sources:
                 for path in (store.inputs_path(partial, split), store.index_path(partial, split)):
