@@ -52,7 +52,7 @@ class Writer:
                 self._board.add_scalar(tag, value, step)
 
     def predictions(self, split: str, part, score: np.ndarray) -> None:
-        """predictions/SPLIT.npz: id, offset (of the window in its clip), subset, label, each [N], and score [N, classes]
+        """predictions/SPLIT.npz: id, offset (the window's in its clip), subset, label, each [N], score [N, classes]
         ([replicas, N, classes] where there are several)."""
         if not self._main:
             return

@@ -48,7 +48,8 @@ def get_config(row: str | None = None):
         centred=True,
         mels=64,
         coefficients=40,
-        deltas=0,
+        reference=1.0,
+        top_db=80.0,
         normalise=True,
     )
     config.task.loss = "softmax_cross_entropy"

@@ -74,7 +74,7 @@ with tfds.core.registered.skip_registration():
             )
 
         def _download_and_prepare(self, dl_manager, download_config):
-            """Raises DataError where `strict` and something is unreadable; what is read by then is kept for next time."""
+            """Raises DataError where `strict` and something is unreadable; what could be read is kept for next time."""
             partial = partial_folder(pathlib.Path(self._data_dir_root) / self.name / self.builder_config.name, self)
             sources = self.stand_in() if self.builder_config.name == "stand_in" else self.released(dl_manager)
             classes = len(self.classes()) if self.multi_label else None
@@ -86,6 +86,8 @@ with tfds.core.registered.skip_registration():
                 infos.append(tfds.core.SplitInfo(name=split, shard_lengths=[written.examples], num_bytes=size))
             if self.skipped and self._strict:
                 refuse_skipped(self.name, self.skipped)
+            if empty := [split for split, written in self.written.items() if not written.examples]:
+                raise DataError(f"{self.name}: nothing of split {empty[0]} can be read in {self.raw_dir}; repair it.")
             self.info.set_splits(tfds.core.splits.SplitDict(infos))
             for split in sources:
                 for path in (store.inputs_path(partial, split), store.index_path(partial, split)):

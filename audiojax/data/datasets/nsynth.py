@@ -11,6 +11,7 @@ import numpy as np
 import soundfile
 import tensorflow_datasets as tfds
 
+from audiojax.data.audio_file import check_complete
 from audiojax.data.datasets.base import AudioBuilder, Example, Item, ready, unreadable
 from audiojax.data.datasets.synthesiser import Timbre, play
 from audiojax.errors import DataError
@@ -145,8 +146,9 @@ def read_note(wav: bytes) -> np.ndarray:
     """Decodes one note to int16 [samples].
 
     Raises:
-      ValueError: not a mono 16-bit wav file at 16 kHz of 1 to 64,000 samples.
+      ValueError: not a mono 16-bit wav file at 16 kHz of 1 to 64,000 samples, or truncated.
     """
+    check_complete(wav)
     try:
         with soundfile.SoundFile(io.BytesIO(wav)) as file:
             if (file.samplerate, file.subtype, file.channels) != (SAMPLE_RATE_HZ, "PCM_16", 1):

@@ -1,0 +1,129 @@
+"""One audio file to mono 16-bit samples; whatever that alters is said."""
+
+import io
+import pathlib
+import struct
+
+import numpy as np
+import soundfile
+import soxr
+
+EXTENSIONS = (".au", ".flac", ".mp3", ".ogg", ".wav")
+RATES_HZ = (1_000, 1_000_000)  # a header that says anything else is damaged
+BLOCK = 2**20  # frames
+UNKNOWN_BYTES = 0x7FFF_0000  # no clip is this long; written by programs that do not know the length beforehand
+
+# What soundfile reads as int16 without loss, and how the depths that are not 16 bits are called.
+EXACT = ("PCM_16", "PCM_U8", "PCM_S8", "ULAW", "ALAW")
+DEPTHS = {
+    **{"PCM_U8": "8 bits", "PCM_S8": "8 bits", "PCM_24": "24 bits", "PCM_32": "32 bits"},
+    **{"FLOAT": "float", "DOUBLE": "float"},
+}
+
+
+def is_audio(name: str) -> bool:
+    return name.lower().endswith(EXTENSIONS)
+
+
+def read_within(folder: pathlib.Path, path: pathlib.Path) -> bytes:
+    """The bytes of a file. Raises ValueError: it cannot be read, or is a link that leads out of `folder`."""
+    try:
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise ValueError("a link that leads out of the release")
+        return path.read_bytes()
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+        raise ValueError(f"cannot be read ({getattr(error, 'strerror', error)})") from error
+
+
+def decode(content: bytes, sample_rate_hz: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Decodes a .wav, .au, .flac, .mp3 or .ogg file.
+
+    16-bit mono samples at the wanted rate are returned untouched; all else goes through float once: channels are
+    averaged, another rate is resampled (soxr, HQ), samples are rounded and clipped to 16 bits.
+
+    Args:
+      content: the whole file. sample_rate_hz: of what is returned.
+
+    Returns:
+      int16 [samples], and what was altered, of: "converted from 8 bits", "... 24 bits", "... 32 bits", "... float",
+      "mixed to mono", "resampled", "clipped"; or noted: "silent" (all samples are zero).
+
+    Raises:
+      ValueError: it does not decode, ends before its header says, is empty, or holds NaN or infinite samples.
+    """
+    check_complete(content)
+    audio, rate_hz, subtype = read_samples(content)
+    changes = [f"converted from {DEPTHS[subtype]}"] if subtype in DEPTHS else []
+    channels = audio.shape[1]
+    if channels > 1 or rate_hz != sample_rate_hz or audio.dtype != np.int16:
+        mono = (audio.astype(np.float32) / 32768 if audio.dtype == np.int16 else audio).mean(1)
+        if not np.isfinite(mono).all():
+            raise ValueError("it holds NaN or infinite samples")
+        if channels > 1:
+            changes.append("mixed to mono")
+        if rate_hz != sample_rate_hz:
+            mono = soxr.resample(mono, rate_hz, sample_rate_hz, "HQ")
+            changes.append("resampled")
+        if len(mono) and max(mono.max(), -mono.min()) > 1:
+            changes.append("clipped")
+        audio = np.clip(np.rint(mono * 32768), -32768, 32767).astype(np.int16)[:, None]
+    if not len(audio):
+        raise ValueError("it holds no samples")
+    if not audio.any():
+        changes.append("silent")
+    return audio[:, 0], tuple(changes)
+
+
+def read_samples(content: bytes) -> tuple[np.ndarray, int, str]:
+    """Returns [samples, channels] (int16 where that loses nothing, else float32 with full scale 1), rate, subtype."""
+    try:
+        with soundfile.SoundFile(io.BytesIO(content)) as file:
+            if not RATES_HZ[0] <= file.samplerate <= RATES_HZ[1]:
+                raise ValueError(f"its header says a sample rate of {file.samplerate} Hz")
+            dtype = "int16" if file.subtype in EXACT else "float32"
+            # By blocks: a damaged header may promise more samples than there is memory for.
+            blocks = [file.read(BLOCK, dtype, always_2d=True)]
+            while len(blocks[-1]) == BLOCK:
+                blocks.append(file.read(BLOCK, dtype, always_2d=True))
+            audio = np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
+            if len(audio) < file.frames:
+                raise ValueError(f"truncated: {len(audio)} of the {file.frames} samples that its header says")
+            return audio, file.samplerate, file.subtype
+    except soundfile.SoundFileError as error:
+        raise ValueError(f"does not decode ({getattr(error, 'error_string', error)})") from error
+
+
+def check_complete(content: bytes) -> None:
+    """Raises ValueError where a wav, au or ogg file ends too early, which libsndfile passes over in silence."""
+    missing = {b"RIFF": wav_missing, b"RIFX": wav_missing, b".snd": au_missing, b"OggS": ogg_missing}
+    if (short := missing.get(content[:4], lambda _: 0)(content)) > 0:
+        raise ValueError(f"truncated: it ends at least {short} bytes too early")
+
+
+def wav_missing(content: bytes) -> int:
+    """How many bytes of the data chunk are not there; 0 where its length is unknown."""
+    order, position = "<" if content[:4] == b"RIFF" else ">", 12
+    while position + 8 <= len(content):
+        chunk, size = struct.unpack_from(f"{order}4sI", content, position)
+        position += 8
+        if chunk == b"data":
+            return position + size - len(content) if size < UNKNOWN_BYTES else 0
+        position += size + size % 2
+    return 0
+
+
+def au_missing(content: bytes) -> int:
+    if len(content) < 12:
+        return 0
+    offset, size = struct.unpack_from(">II", content, 4)
+    missing = offset + size - len(content) if size < UNKNOWN_BYTES else 0
+    return missing if missing > offset else 0  # Some writers count the header as well.
+
+
+def ogg_missing(content: bytes) -> int:
+    """Bytes missing from the last page; 1 where that is whole but not marked as the last."""
+    page = content[content.rfind(b"OggS") :]
+    if len(page) < 27 or len(page) < 27 + page[26]:
+        return 1
+    missing = 27 + page[26] + sum(page[27 : 27 + page[26]]) - len(page)
+    return missing if missing > 0 else int(not page[5] & 4)

@@ -1,0 +1,153 @@
+"""FSDKaggle2018: sounds of 41 classes from Freesound, 0.3 to 30 s at 44,100 Hz, partly verified (Fonseca et al. 2018)."""
+
+import csv
+import functools
+import pathlib
+import zipfile
+import zlib
+from collections.abc import Callable
+
+import tensorflow_datasets as tfds
+
+from audiojax.data.audio_file import decode, read_within
+from audiojax.data.datasets.base import AudioBuilder, Example, Item, unreadable
+from audiojax.errors import DataError
+
+SAMPLE_RATE_HZ = 44_100
+CLASSES = [
+    *("Acoustic_guitar", "Applause", "Bark", "Bass_drum", "Burping_or_eructation", "Bus", "Cello", "Chime"),
+    *("Clarinet", "Computer_keyboard", "Cough", "Cowbell", "Double_bass", "Drawer_open_or_close", "Electric_piano"),
+    *("Fart", "Finger_snapping", "Fireworks", "Flute", "Glockenspiel", "Gong", "Gunshot_or_gunfire", "Harmonica"),
+    *("Hi-hat", "Keys_jangling", "Knock", "Laughter", "Meow", "Microwave_oven", "Oboe", "Saxophone", "Scissors"),
+    *("Shatter", "Snare_drum", "Squeak", "Tambourine", "Tearing", "Telephone", "Trumpet", "Violin_or_fiddle"),
+    "Writing",
+]
+URL = "https://zenodo.org/record/2552860/files/FSDKaggle2018.{part}.zip"
+
+# Of each split: its csv, the column that tells its subsets apart, and the subset of each of that column's values.
+METADATA = {
+    "train": ("train_post_competition.csv", "manually_verified", {"1": "verified", "0": "unverified"}),
+    "test": ("test_post_competition_scoring_clips.csv", "usage", {"Public": "Public", "Private": "Private"}),
+}
+
+with tfds.core.registered.skip_registration():
+
+    class Builder(AudioBuilder):
+        """FSDKaggle2018 clips with their class, grouped by the Freesound recording they were cut from.
+
+        The subset of a training clip is "verified" or "unverified", that of a test clip "Public" or "Private".
+        """
+
+        name = "fsdkaggle2018"
+        input_name = "audio"
+        sample_rate_hz = SAMPLE_RATE_HZ
+        released_examples = {"train": 9_473, "test": 1_600}
+
+        def classes(self) -> list[str]:
+            return CLASSES
+
+        def released(self, downloads):
+            if self.raw_dir is None:
+                parts = ("meta", *(f"audio_{split}" for split in METADATA))
+                urls = {part: URL.format(part=part) for part in parts}
+                found = {part: pathlib.Path(path) for part, path in downloads.download(urls).items()}
+            else:
+                found = find_parts(self.raw_dir)
+            meta = open_part(found["meta"])
+            return {
+                split: read_split(found[f"audio_{split}"], read_metadata(found["meta"], meta, split))
+                for split in METADATA
+                if f"audio_{split}" in found
+            }
+
+
+def find_parts(raw_dir: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Folder, or else archive, of each part that is there. Raises DataError without metadata or without any audio."""
+    found = {}
+    for part in ("meta", *(f"audio_{split}" for split in METADATA)):
+        for source in (raw_dir / f"FSDKaggle2018.{part}.zip", raw_dir / f"FSDKaggle2018.{part}"):
+            if source.exists():
+                found[part] = source
+    if "meta" not in found or len(found) < 2:
+        raise DataError(
+            f"{raw_dir} lacks FSDKaggle2018.meta or any FSDKaggle2018.audio_SPLIT, as folder or .zip; put the release"
+            " there."
+        )
+    return found
+
+
+def open_part(source: pathlib.Path) -> dict[str, Callable[[], bytes]]:
+    """File name -> what reads the file, for a folder or an archive; hidden files left aside.
+
+    Raises:
+      DataError: the archive cannot be opened. What is returned raises ValueError where a file cannot be read.
+    """
+    if source.is_dir():
+        files = {path.name: functools.partial(read_within, source.parent, path) for path in source.iterdir()}
+    else:
+        try:
+            archive = zipfile.ZipFile(source)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise DataError(f"{source} cannot be read ({error}); download it again.") from error
+        members = [member for member in archive.infolist() if not member.is_dir()]
+        files = {
+            pathlib.PurePosixPath(member.filename).name: functools.partial(read_member, archive, member)
+            for member in members
+        }
+    return {name: files[name] for name in sorted(files) if not name.startswith(".")}
+
+
+def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    try:
+        return archive.read(member)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+        raise ValueError(f"cannot be unpacked ({error})") from error
+
+
+def read_metadata(meta: pathlib.Path, files: dict[str, Callable[[], bytes]], split: str) -> dict[str, Example]:
+    """File name -> an example without its audio, of the rows of a split's csv.
+
+    Raises:
+      DataError: the csv is absent, or a row has no, an unknown or a second value.
+    """
+    name, column, subsets = METADATA[split]
+    where = f"{meta}: {name}"
+    if name not in files:
+        raise DataError(f"{where} is absent; put the whole of FSDKaggle2018.meta there.")
+    try:
+        rows = csv.DictReader(files[name]().decode("utf-8-sig").splitlines(), strict=True)
+        missing = {"fname", "label", column, "freesound_id"} - set(rows.fieldnames or ())
+        if missing:
+            raise ValueError(f"has no column {', '.join(sorted(missing))}")
+        examples = {}
+        for row in rows:
+            fname, label, subset = row["fname"], row["label"], row[column]
+            for wrong, what in (
+                (not fname or fname in examples, f"fname {fname!r} is empty or named before"),
+                (label not in CLASSES, f"label {label!r} is none of the {len(CLASSES)} classes"),
+                (subset not in subsets, f"{column} {subset!r} is none of {', '.join(subsets)}"),
+                (not row["freesound_id"], f"freesound_id of {fname} is empty"),
+            ):
+                if wrong:
+                    raise ValueError(f"line {rows.line_num}: {what}")
+            stem, label = pathlib.PurePath(fname).stem, CLASSES.index(label)
+            examples[fname] = Example(stem, row["freesound_id"], label, None, subsets[subset])
+        return examples
+    except (ValueError, csv.Error) as error:
+        raise DataError(f"{where}: {error}; restore the released file.") from error
+
+
+def read_split(source: pathlib.Path, examples: dict[str, Example]) -> list[Item]:
+    """The audio files of a folder or archive; what is named but absent is left for `Prepared.absent` to count."""
+    return [
+        (f"{source}: {name}", functools.partial(parse_clip, examples[name], read))
+        if name in examples
+        else unreadable(f"{source}: {name}", "not named in the metadata")
+        for name, read in open_part(source).items()
+    ]
+
+
+def parse_clip(example: Example, read: Callable[[], bytes]) -> Example:
+    """Raises ValueError: it cannot be read or decoded."""
+    audio, changes = decode(read(), SAMPLE_RATE_HZ)
+    return example._replace(input=audio, changes=changes)
