@@ -20,6 +20,7 @@ ROWS = {
                 "name": "cnn",
                 "kernel_init": "glorot_uniform",
                 "stages": (
+                    ("standardise",),
                     *(("conv", 128, 3, 1), ("pool", 2)),
                     *(("conv", 128, 3, 1), ("pool", 2)),
                     *(("conv", 256, 3, 1), ("pool", 2)),
@@ -48,7 +49,6 @@ def get_config(row: str | None = None):
         mels=128,
         reference=1.0,
         top_db=80.0,
-        normalise=True,
     )
     config.task.loss = "softmax_cross_entropy"
     config.optim.update(dict(lr=5e-3))
