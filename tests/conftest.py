@@ -29,7 +29,7 @@ def data_dir(shared_tmp) -> pathlib.Path:
     from audiojax.data.prepare import prepare
 
     folder = shared_tmp / "data"
-    for name in ("audioset", "nsynth"):
+    for name in ("audioset", "fsdkaggle2018", "gtzan", "nsynth"):
         prepare(name, "stand_in", None, folder, strict=True)
     return folder
 
@@ -43,7 +43,7 @@ def real_raw_dir(shared_tmp) -> pathlib.Path:
     folder.mkdir(exist_ok=True)
     with open(shared_tmp / ".raw.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        command = [sys.executable, SHARED_DATA / "unpack.py", folder, "--only", "nsynth,audioset"]
+        command = [sys.executable, SHARED_DATA / "unpack.py", folder, "--only", "nsynth,audioset,gtzan,fsdkaggle2018"]
         subprocess.run(command, check=True, capture_output=True)
     return folder
 

@@ -56,22 +56,27 @@ def decode(content: bytes, sample_rate_hz: int) -> tuple[np.ndarray, tuple[str, 
     changes = [f"converted from {DEPTHS[subtype]}"] if subtype in DEPTHS else []
     channels = audio.shape[1]
     if channels > 1 or rate_hz != sample_rate_hz or audio.dtype != np.int16:
-        mono = (audio.astype(np.float32) / 32768 if audio.dtype == np.int16 else audio).mean(1)
-        if not np.isfinite(mono).all():
-            raise ValueError("it holds NaN or infinite samples")
+        mono = finite((audio.astype(np.float32) / 32768 if audio.dtype == np.int16 else audio).mean(1))
         if channels > 1:
             changes.append("mixed to mono")
         if rate_hz != sample_rate_hz:
-            mono = soxr.resample(mono, rate_hz, sample_rate_hz, "HQ")
+            mono = finite(soxr.resample(mono, rate_hz, sample_rate_hz, "HQ"))
             changes.append("resampled")
         if len(mono) and max(mono.max(), -mono.min()) > 1:
             changes.append("clipped")
-        audio = np.clip(np.rint(mono * 32768), -32768, 32767).astype(np.int16)[:, None]
+        audio = np.minimum(np.rint(np.clip(mono, -1, 1) * 32768), 32767).astype(np.int16)[:, None]
     if not len(audio):
         raise ValueError("it holds no samples")
     if not audio.any():
         changes.append("silent")
     return audio[:, 0], tuple(changes)
+
+
+def finite(audio: np.ndarray) -> np.ndarray:
+    """The same. Raises ValueError: it holds NaN or infinite samples."""
+    if not np.isfinite(audio).all():
+        raise ValueError("it holds NaN or infinite samples")
+    return audio
 
 
 def read_samples(content: bytes) -> tuple[np.ndarray, int, str]:

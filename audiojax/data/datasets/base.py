@@ -74,7 +74,7 @@ with tfds.core.registered.skip_registration():
             )
 
         def _download_and_prepare(self, dl_manager, download_config):
-            """Raises DataError where `strict` and something is unreadable; what could be read is kept for next time."""
+            """Raises DataError: something is unreadable and `strict`, or nothing is left; what was read is kept."""
             partial = partial_folder(pathlib.Path(self._data_dir_root) / self.name / self.builder_config.name, self)
             sources = self.stand_in() if self.builder_config.name == "stand_in" else self.released(dl_manager)
             classes = len(self.classes()) if self.multi_label else None

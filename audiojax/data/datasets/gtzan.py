@@ -6,15 +6,91 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 
+import numpy as np
 import tensorflow_datasets as tfds
 
 from audiojax.data.audio_file import decode, is_audio, read_within
 from audiojax.data.datasets.base import AudioBuilder, Example, Item, unreadable
+from audiojax.data.datasets.synthesiser import Style, Timbre, perform
 from audiojax.errors import DataError
 
 SAMPLE_RATE_HZ = 22_050
 GENRES = ["blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock"]
 ARCHIVE = "genres.tar.gz"
+
+# Who plays in the stand-in.
+BASS = Timbre(rolloff=2.0, even=1.0, attack_s=0.01, decay_s=0.6)
+SUB_BASS = Timbre(rolloff=3.5, even=1.0, attack_s=0.02, decay_s=1.5)
+GUITAR = Timbre(rolloff=1.4, even=0.9, attack_s=0.003, decay_s=0.5)
+STEEL_GUITAR = Timbre(rolloff=0.8, even=1.0, attack_s=0.003, decay_s=0.4, stretch=0.0002)
+LOUD_GUITAR = Timbre(rolloff=0.7, even=1.0, attack_s=0.004, decay_s=3.0)
+PIANO = Timbre(rolloff=1.8, even=1.0, attack_s=0.005, decay_s=0.8, stretch=0.0004)
+ORGAN = Timbre(rolloff=0.6, even=1.0, attack_s=0.01, decay_s=20.0, octaves=True)
+REED = Timbre(rolloff=1.0, even=0.05, attack_s=0.04, decay_s=5.0, vibrato=0.003)
+STRINGS = Timbre(rolloff=1.1, even=0.8, attack_s=0.15, decay_s=8.0, vibrato=0.006, noise=0.01)
+VOICES = Timbre(rolloff=1.0, even=1.0, attack_s=0.06, decay_s=8.0, vibrato=0.004, formant_hz=900.0)
+
+MAJOR, MINOR, SEVENTH, FIFTH = (0, 4, 7), (0, 3, 7), (0, 4, 10), (-12, -5)
+
+
+def above(chord: tuple[int, ...], semitones: int) -> tuple[int, ...]:
+    return tuple(note + semitones for note in chord)
+
+
+NONE, BEATS, HALVES = "................", "x...x...x...x...", "x.......x......."
+BACKBEAT, OFFBEATS, EIGHTHS = "....x.......x...", "..x...x...x...x.", "x.x.x.x.x.x.x.x."
+STYLES = {
+    "blues": Style(
+        *(92, HALVES, BACKBEAT, "x.x.x.x.x.x.x.x.", "x.......x..x....", EIGHTHS),
+        harmony=(SEVENTH, above(SEVENTH, 5), SEVENTH, above(SEVENTH, 7)),
+        **dict(chord_timbre=GUITAR, bass_timbre=BASS, chord_steps=5, bass_steps=2, drums=0.5, swing=0.6, noise=0.02),
+    ),
+    "classical": Style(
+        *(72, NONE, NONE, NONE, HALVES, "x..............."),
+        harmony=(MAJOR, above(MINOR, -3), above(MAJOR, 5), above(MAJOR, -5)),
+        **dict(chord_timbre=STRINGS, bass_timbre=STRINGS, chord_steps=9, bass_steps=17),
+    ),
+    "country": Style(
+        *(112, HALVES, "....x.......x.x.", NONE, OFFBEATS, HALVES),
+        harmony=(MAJOR, above(MAJOR, 5), above(MAJOR, -5), MAJOR),
+        **dict(chord_timbre=STEEL_GUITAR, bass_timbre=BASS, chord_steps=3, bass_steps=4, drums=0.35),
+    ),
+    "disco": Style(
+        *(122, BEATS, BACKBEAT, OFFBEATS, "x.........x.....", EIGHTHS),
+        harmony=(MINOR, above(MAJOR, -4), above(MAJOR, 3), above(MAJOR, -2)),
+        **dict(chord_timbre=STRINGS, bass_timbre=BASS, chord_steps=8, bass_steps=1, drums=1.2),
+    ),
+    "hiphop": Style(
+        *(88, "x..x..x...x.....", BACKBEAT, "x.x.x.xxx.x.x.x.", "x...............", "x..x..x........."),
+        harmony=(MINOR, MINOR, above(MINOR, 1), MINOR),
+        **dict(chord_timbre=PIANO, bass_timbre=SUB_BASS, chord_steps=6, bass_steps=4, drums=1.8, noise=0.04),
+    ),
+    "jazz": Style(
+        *(140, NONE, "......x.......x.", "x...x.x.x...x.x.", "x.....x.........", BEATS),
+        harmony=((2, 5, 9, 12), (-5, -1, 2, 5), (0, 4, 7, 11), (-3, 1, 4, 7)),
+        **dict(chord_timbre=REED, bass_timbre=BASS, chord_steps=6, bass_steps=4, drums=0.4, swing=0.6, noise=0.01),
+    ),
+    "metal": Style(
+        *(165, EIGHTHS, BACKBEAT, BEATS, "x.xxx.xxx.xxx.xx", EIGHTHS),
+        harmony=(FIFTH, FIFTH, above(FIFTH, 1), above(FIFTH, 3)),
+        **dict(chord_timbre=LOUD_GUITAR, bass_timbre=BASS, chord_steps=2, bass_steps=2, drive=5.0),
+    ),
+    "pop": Style(
+        *(108, HALVES, BACKBEAT, EIGHTHS, BEATS, "x..x..x.x..x..x."),
+        harmony=(MAJOR, above(MAJOR, -5), above(MINOR, -3), above(MAJOR, 5)),
+        **dict(chord_timbre=VOICES, bass_timbre=SUB_BASS, chord_steps=4, bass_steps=2),
+    ),
+    "reggae": Style(
+        *(74, "........x.......", "........x.......", EIGHTHS, BACKBEAT, "x..x....x.x....."),
+        harmony=(MINOR, MINOR, above(MINOR, 5), above(MAJOR, -2)),
+        **dict(chord_timbre=ORGAN, bass_timbre=SUB_BASS, chord_steps=1, bass_steps=3, drums=0.6),
+    ),
+    "rock": Style(
+        *(126, "x.......x.x.....", BACKBEAT, EIGHTHS, EIGHTHS, EIGHTHS),
+        harmony=(above(FIFTH, 12), above(FIFTH, 17), above(FIFTH, 10), above(FIFTH, 12)),
+        **dict(chord_timbre=LOUD_GUITAR, bass_timbre=BASS, chord_steps=2, bass_steps=2, drive=1.5),
+    ),
+}
 
 with tfds.core.registered.skip_registration():
 
@@ -40,9 +116,13 @@ with tfds.core.registered.skip_registration():
             if (archive := self.raw_dir / ARCHIVE).exists():
                 return {"all": read_archive(archive)}
             raise DataError(
-                f"{self.raw_dir} has neither {ARCHIVE} nor folders named {GENRES[0]} to {GENRES[-1]} with audio in them;"
+                f"{self.raw_dir} has neither {ARCHIVE} nor folders named {GENRES[0]} to {GENRES[-1]} with audio;"
                 " put the release there."
             )
+
+        def stand_in(self):
+            names = [f"{genre}.{number:05d}" for genre in GENRES for number in range(10)]
+            return {"all": [(name, functools.partial(synthesise_track, name)) for name in names]}
 
 
 def read_tree(root: pathlib.Path) -> list[Item]:
@@ -94,3 +174,11 @@ def parse_track(path: pathlib.PurePath, content: bytes) -> Example:
         raise ValueError("not an audio file")
     audio, changes = decode(content, SAMPLE_RATE_HZ)
     return Example(path.stem, path.stem, GENRES.index(path.parent.name), audio, changes=changes)
+
+
+def synthesise_track(name: str) -> Example:
+    """A piece in the style of a genre, about 30 s, of a name such as blues.00000."""
+    genre, number = name.split(".")
+    label = GENRES.index(genre)
+    rng = np.random.default_rng((label, int(number)))
+    return Example(name, name, label, perform(STYLES[genre], SAMPLE_RATE_HZ, int(rng.integers(660_000, 676_000)), rng))
