@@ -20,7 +20,6 @@ ROWS = {
                 "name": "cnn",
                 "kernel_init": "glorot_uniform",
                 "stages": (
-                    ("standardise",),
                     *(("conv", 128, 3, 1), ("pool", 2)),
                     *(("conv", 128, 3, 1), ("pool", 2)),
                     *(("conv", 256, 3, 1), ("pool", 2)),

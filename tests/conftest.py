@@ -82,6 +82,21 @@ def small_li(row: str = "fc2", **overrides):
     return config_of("li_audioset", row, **{**small, **sizes, **overrides})
 
 
+def small_gtzan(**overrides):
+    """A run of some seconds on windows of the GTZAN stand-in."""
+    small = dict(
+        data__variant="stand_in",
+        frontend__hop_samples=1024,
+        frontend__mels=16,
+        model__stages=(("conv", 8, 3, 2), ("pool", 2), ("average",)),
+        batch_size=16,
+        epochs=0.0,
+        steps=6,
+        eval_every=3,
+    )
+    return config_of("fagan_gtzan", "cnn1d_gap", **{**small, **overrides})
+
+
 def launch(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     """Starts launch.py as a user does."""
     return subprocess.run(

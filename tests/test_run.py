@@ -15,7 +15,7 @@ import pytest
 
 from audiojax.errors import RunError
 from audiojax.recipes import single
-from tests.conftest import ROOT, SMALL_LI_FLAGS, launch, small_li
+from tests.conftest import ROOT, SHARED_DATA, SMALL_LI_FLAGS, config_of, launch, small_gtzan, small_li
 
 
 def outcome(workdir):
@@ -123,6 +123,66 @@ def test_interrupted_run_saves_and_ends_as_the_uninterrupted_one(reference, data
 def test_stream_trains_the_same_run_as_resident(reference, data_dir, tmp_path):
     single.run(small_li(data__source="stream"), tmp_path / "run", None, data_dir)
     assert_close(outcome(tmp_path / "run"), outcome(reference))
+
+
+SHORT_WINDOWS = dict(seconds=7.0, hop_s=5.0, shortest_s=3.0)  # of 30 s tracks: the last ones reach past the end
+
+
+@pytest.mark.parametrize("pad", ["zeros", "repeat"])
+def test_windows_are_the_same_from_both_sources(data_dir, tmp_path, pad):
+    segment = SHORT_WINDOWS | {"pad": pad}
+    for source in ("resident", "stream"):
+        config = small_gtzan(data__segment=segment, data__source=source)
+        single.run(config, tmp_path / source, None, data_dir)
+    assert_same(outcome(tmp_path / "resident"), outcome(tmp_path / "stream"))
+
+
+def test_segments_are_scored_alone_and_by_track(data_dir, tmp_path):
+    result = single.run(small_gtzan(), tmp_path / "run", None, data_dir)
+    with np.load(tmp_path / "run" / "predictions" / "test.npz") as saved:
+        test = dict(saved)
+    tracks = np.unique(test["id"])
+    assert len(tracks) == 30 and len(test["id"]) == result["examples"]["test"] == 300
+    assert sorted(test["offset"][test["id"] == tracks[0]]) == [66_150 * k for k in range(10)]
+    mean = np.array([test["score"][test["id"] == track].mean(0) for track in tracks])
+    truth = np.array([test["label"][test["id"] == track][0] for track in tracks])
+    metrics, ci95 = result["metrics"]["test"], result["ci95"]["test"]
+    assert metrics["accuracy"] == [(test["score"].argmax(1) == test["label"]).mean()]
+    assert metrics["accuracy_group"] == [pytest.approx((mean.argmax(1) == truth).mean())]
+    for metric in ("accuracy", "accuracy_group", "macro_f1_group"):
+        [[low, high]] = ci95[metric]
+        assert low <= metrics[metric][0] <= high
+
+
+def test_fold_file_of_the_real_tracks_keeps_artists_apart(real_raw_dir, tmp_path):
+    """The published artist-filtered folds, on the part of GTZAN that is here."""
+    folds = SHARED_DATA / "gtzan_artist_filtered_folds.csv"
+    config = small_gtzan(data__variant="released", data__split_file=str(folds), data__test_fold="1")
+    result = single.run(config, tmp_path / "run", real_raw_dir, tmp_path / "data")
+    [note] = result["notes"]
+    assert "clips are not in it and left out" in note and result["examples"]["absent"] == {"all": 940}
+    with open(folds) as file:
+        fold_of = {line.split(",")[0]: line.split(",")[2].strip() for line in file}
+    with np.load(tmp_path / "run" / "predictions" / "test.npz") as saved:
+        assert {fold_of[clip] for clip in saved["id"]} == {"1"}
+
+
+def test_subsets_are_scored_apart(data_dir, tmp_path):
+    """Public and Private clips of FSDKaggle2018's test, verified and unverified ones of validation."""
+    config = config_of(
+        "ntu_freesound",
+        "cnn2d_mfcc",
+        data__variant="stand_in",
+        model__stages=(("image",), ("conv", 4, 3, 2), ("average",)),
+        **dict(frontend__hop_samples=2048, epochs=0.0, steps=2, eval_every=2),
+    )
+    result = single.run(config, tmp_path / "run", None, data_dir)
+    parts = {"train", "valid", "valid_verified", "valid_unverified", "test", "test_public", "test_private"}
+    assert result["metrics"].keys() == parts
+    whole, public, private = (
+        result["metrics"][name]["map_at_3_group"][0] for name in ("test", "test_public", "test_private")
+    )
+    assert min(public, private) <= whole <= max(public, private)
 
 
 def test_eight_devices_give_the_single_device_result(reference, data_dir, tmp_path):

@@ -15,11 +15,15 @@ GOLDEN = {
     ("li_audioset", "fc1"): [5.697172, 24.781788, 5.493047, 24.31041],
     ("li_audioset", "fc2"): [7.619306, 53.608574, 5.912828, 45.93903],
     ("li_audioset", "lstm"): [5.585765, 1.172668, 5.677841, 1.080882],
+    ("fagan_gtzan", "cnn1d_gap"): [0, 0, 0, 0],
+    ("ntu_freesound", "cnn2d_mfcc"): [0, 0, 0, 0],
     ("rit_nsynth", "simple"): [2.486176, 4.443113, 1.504184, 2.701755],
     ("rit_nsynth", "optimised_log_mel"): [4.512591, 106.198212, 1.688911, 40.649559],
 }
 SMALL = {
     ("li_audioset", "lstm"): {"model__lstm": (16, 8, 4), "model__dense": (16, 8)},
+    ("fagan_gtzan", "cnn1d_gap"): {"frontend__mels": 16, "optim__lr": 1e-4},
+    ("ntu_freesound", "cnn2d_mfcc"): {"frontend__coefficients": 16},
     ("rit_nsynth", "simple"): {"frontend__samples": 400},
     ("rit_nsynth", "optimised_log_mel"): {"frontend__mels": 16, "frontend__frames": 10},
 }
