@@ -34,6 +34,7 @@ from audiojax.errors import ConfigError
 
 DELTA_FRAMES = 9  # as librosa.feature.delta's default
 MEL_GROUPS = 4
+BLOCK_BYTES = {True: 2**22, False: 2**28}  # of frames that are transformed at a time, on a CPU and on accelerators
 EXACT = jax.lax.Precision.HIGHEST  # Accelerators would otherwise round the factors of a product to 10 bits or fewer.
 
 
@@ -238,8 +239,7 @@ def _framewise(feature, audio_BT: jax.Array, n_fft: int, hop_samples: int, centr
     frames = 1 + (samples + 2 * margin - n_fft) // hop_samples
     if frames < 1:
         raise ConfigError(f"a clip of {samples} samples is shorter than one frame, frontend.n_fft={n_fft} samples.")
-    cache_bytes = 2**22 if jax.default_backend() == "cpu" else 2**28
-    blocks = math.ceil(4 * batch * frames * n_fft / cache_bytes)
+    blocks = math.ceil(4 * batch * frames * n_fft / BLOCK_BYTES[jax.default_backend() == "cpu"])
     block_frames = math.ceil(frames / blocks)
     blocks = math.ceil(frames / block_frames)
     needed = (blocks * block_frames - 1) * hop_samples + n_fft
