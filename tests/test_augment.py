@@ -1,8 +1,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from audiojax import augment
+from audiojax.errors import ConfigError
 
 KEY = jax.random.key(3)
 X = jnp.asarray(np.random.default_rng(0).normal(size=(200, 16, 2)), jnp.float32)
@@ -35,3 +37,106 @@ def test_permuted_steps_are_the_same_steps():
     permuted, _ = augment.permute_steps(KEY, X, LABEL)
     np.testing.assert_array_equal(np.sort(permuted, axis=1), np.sort(X, axis=1))
     assert not np.array_equal(permuted, X)
+
+
+@pytest.mark.parametrize("shape", [(200, 64), (200, 16, 2), (200, 8, 4, 1)], ids=["waveform", "features", "image"])
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("roll", dict(steps=2, stride=1)),
+        ("flip_polarity", dict(probability=0.5)),
+        ("mixup", dict(alpha=1.0)),
+        ("gain", dict(low_db=-6.0, high_db=6.0)),
+        ("crop", dict(steps=6)),
+    ],
+)
+def test_each_example_is_changed_as_one_whatever_its_shape(name, config, shape):
+    """Examples that are constant within stay so: no value of one is drawn apart from the rest of it."""
+    x = jnp.broadcast_to(1 + jnp.arange(200.0).reshape(-1, *[1] * (len(shape) - 1)), shape)
+    changed, label = jax.jit(lambda x: getattr(augment, name)(KEY, x, LABEL, **config))(x)
+    assert changed.shape[2:] == shape[2:] and label.shape == LABEL.shape
+    flat = changed.reshape(200, -1)
+    np.testing.assert_array_equal(flat, np.broadcast_to(flat[:, :1], flat.shape))
+
+
+def test_mixup_of_class_numbers_is_an_error():
+    with pytest.raises(ConfigError, match="one-hot"):
+        augment.mixup(KEY, X, jnp.arange(200), alpha=1.0)
+
+
+def test_spec_augment_puts_the_mean_in_spans_of_every_width_up_to_the_greatest():
+    x = jnp.asarray(np.random.default_rng(0).normal(3, 1, size=(2000, 20, 12)), jnp.float32)
+    options = dict(time_masks=1, time_width=5, frequency_masks=1, frequency_width=3)
+    masked, label = augment.spec_augment(KEY, x, LABEL, **options)
+    assert label is LABEL
+    hidden = np.asarray(masked != x)
+    fill = np.broadcast_to(x.mean((1, 2), keepdims=True), x.shape)
+    np.testing.assert_allclose(masked[hidden], fill[hidden], rtol=1e-5)
+    for spans, greatest in ((hidden.all(2), 5), (hidden.all(1), 3)):
+        widths = spans.sum(1)
+        starts = (np.diff(spans.astype(int), axis=1, prepend=0) == 1).sum(1)
+        assert (starts == (widths > 0)).all(), "a mask is one span"
+        share = np.bincount(widths, minlength=greatest + 1) / len(x)
+        np.testing.assert_allclose(share, 1 / (greatest + 1), atol=0.04)
+        assert spans[:, 0].any() and spans[:, -1].any()
+    np.testing.assert_array_equal(hidden, hidden.all(2)[:, :, None] | hidden.all(1)[:, None, :])
+
+
+def test_spec_augment_draws_each_mask_of_its_own_and_none_where_none_are_asked_for():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(500, 40, 4)), jnp.float32)
+    masked, _ = augment.spec_augment(KEY, x, LABEL, time_masks=3, time_width=4, frequency_masks=0, frequency_width=2)
+    spans = np.asarray(masked != x).all(2)
+    np.testing.assert_array_equal(spans, np.asarray(masked != x).any(2))
+    assert spans.sum(1).max() > 8 and (np.diff(spans.astype(int), axis=1, prepend=0) == 1).sum(1).max() == 3
+    with pytest.raises(ConfigError, match="41"):
+        augment.spec_augment(KEY, x, LABEL, time_masks=1, time_width=41, frequency_masks=0, frequency_width=0)
+
+
+def test_gain_is_uniform_in_decibels():
+    changed, label = augment.gain(KEY, X, LABEL, low_db=-12.0, high_db=6.0)
+    gain_db = 20 * np.log10((changed / X)[:, 0, 0])
+    np.testing.assert_allclose(changed, X * 10 ** (gain_db / 20)[:, None, None], rtol=1e-4)
+    assert -12 <= gain_db.min() < -11 and 5 < gain_db.max() <= 6 and abs(gain_db.mean() + 3) < 1 and label is LABEL
+
+
+def test_noise_is_white_at_the_drawn_ratio():
+    x = np.sin(np.arange(8000) / 9) * np.geomspace(1e-3, 1, 100)[:, None]
+    x[0] = 0
+    noisy, label = augment.noise(KEY, jnp.asarray(x, jnp.float32), LABEL, low_db=3.0, high_db=30.0)
+    noise = (noisy - x)[1:]
+    ratio_db = 10 * np.log10((x[1:] ** 2).mean(1) / (noise**2).mean(1))
+    assert 2.5 < ratio_db.min() < 6 and 27 < ratio_db.max() < 30.5 and abs(ratio_db.mean() - 16.5) < 3
+    unit = noise / noise.std(1, keepdims=True)
+    assert np.abs((unit[:, 1:] * unit[:, :-1]).mean(1)).max() < 0.06  # 5 deviations of 1 / sqrt(8000)
+    assert np.abs(np.corrcoef(unit) - np.eye(99)).max() < 0.07
+    assert (noisy[0] == 0).all() and label is LABEL
+
+
+def test_crops_are_pieces_from_all_over_the_example():
+    x = jnp.broadcast_to(jnp.arange(16.0)[:, None], (200, 16, 2)) + 100 * jnp.arange(200.0)[:, None, None]
+    cropped, label = augment.crop(KEY, x, LABEL, steps=10)
+    start = np.asarray(cropped[:, 0, 0] - x[:, 0, 0])
+    np.testing.assert_array_equal(cropped - x[:, :1], (start[:, None] + np.arange(10))[:, :, None].repeat(2, axis=2))
+    assert set(start) == set(range(7)) and label is LABEL
+    for steps in (0, 17):
+        with pytest.raises(ConfigError, match="16"):
+            augment.crop(KEY, x, LABEL, steps=steps)
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("spec_augment", dict(time_masks=2, time_width=5, frequency_masks=1, frequency_width=1)),
+        ("gain", dict(low_db=-6.0, high_db=6.0)),
+        ("crop", dict(steps=9)),
+        ("mixup", dict(alpha=0.4)),
+    ],
+)
+def test_replicas_draw_what_each_would_alone(name, config):
+    """vmap over keys, as over replicas, equals one call a key."""
+    keys = jax.random.split(KEY, 2)
+    change = jax.jit(lambda key: getattr(augment, name)(key, X, LABEL, **config)[0])
+    together = jax.jit(jax.vmap(change))(keys)
+    for i in range(2):
+        np.testing.assert_allclose(together[i], change(keys[i]), rtol=1e-6, atol=1e-6)
+    assert not np.array_equal(together[0], together[1])

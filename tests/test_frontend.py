@@ -1,10 +1,223 @@
+import inspect
+
+import jax
 import jax.numpy as jnp
 import librosa
 import numpy as np
 import pytest
 import scipy.signal
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from audiojax import frontend
+from audiojax.errors import ConfigError
+from audiojax.tasks.supervised import named
+from tests.conftest import SHARED_DATA
+
+RATE_HZ = 22_050
+MEL = dict(sample_rate_hz=RATE_HZ, mels=64)
+LENGTH = None  # The spectral front ends do not read it.
+
+
+@pytest.fixture(scope="module", params=["chirps", "real"])
+def audio_BT(request) -> np.ndarray:
+    """int16 clips of 1.5 s, loud and quiet: rising and falling chirps in a little noise, or recordings."""
+    samples = 33_075
+    if request.param == "chirps":
+        t = np.arange(samples) / RATE_HZ
+        chirps = [scipy.signal.chirp(t, low, t[-1], high) for low, high in ((50, 10_000), (8_000, 100), (300, 400))]
+        chirps = np.stack(chirps) * np.exp(-t) + 1e-3 * np.random.default_rng(0).normal(size=(3, samples))
+        return (np.array([[30_000], [3_000], [300]]) * chirps).astype(np.int16)
+    files = sorted((SHARED_DATA / "gtzan").rglob("*.flac"))[::25]
+    if not files:
+        pytest.skip("the real data is not on this machine")
+    return np.stack([soundfile.read(file, frames=samples, dtype="int16")[0] for file in files])
+
+
+@pytest.fixture(params=[(1024, True), (1000, False)], ids=["centred", "uncentred"])
+def frames(request) -> dict:
+    return dict(n_fft=request.param[0], hop_samples=512, centred=request.param[1])
+
+
+def features(name: str, audio_BT, **config) -> jax.Array:
+    """A front end chosen and compiled as a task does it."""
+    return jax.jit(named(frontend, "frontend", {"name": name} | config))(jnp.asarray(audio_BT), LENGTH)
+
+
+def floats(audio_BT: np.ndarray) -> np.ndarray:
+    return audio_BT.astype(np.float32) / 32768
+
+
+def of_librosa(frames: dict) -> dict:
+    return dict(n_fft=frames["n_fft"], hop_length=frames["hop_samples"], center=frames["centred"], pad_mode="constant")
+
+
+def level_by_librosa(x_T, frames, **settings):
+    bands = librosa.feature.melspectrogram(y=x_T, sr=RATE_HZ, n_mels=MEL["mels"], **of_librosa(frames))
+    return librosa.power_to_db(bands, **settings)
+
+
+def assert_close(ours_BFK, theirs_BKF, rtol=1e-4):
+    """Equal within 1e-4 of each value, or within what float32 resolves beside the clip's greatest."""
+    for ours_FK, theirs_KF in zip(ours_BFK, theirs_BKF, strict=True):
+        np.testing.assert_allclose(ours_FK.T, theirs_KF, rtol=rtol, atol=1e-6 * np.abs(theirs_KF).max())
+
+
+@pytest.mark.parametrize("power", [1.0, 2.0])
+def test_spectrogram_equals_librosa(audio_BT, frames, power):
+    ours = features("spectrogram", audio_BT, power=power, **frames)
+    assert_close(ours, np.abs(librosa.stft(floats(audio_BT), **of_librosa(frames))) ** power)
+
+
+def test_spectrogram_equals_scipy():
+    x = np.random.default_rng(0).normal(size=(2, 4096))
+    ours = features("spectrogram", x.astype(np.float32), n_fft=512, hop_samples=160, centred=False, power=2.0)
+    window = scipy.signal.get_window("hann", 512)
+    transform = scipy.signal.ShortTimeFFT(window, hop=160, fs=1)
+    frames = 1 + (4096 - 512) // 160
+    theirs = transform.spectrogram(x, p0=0, p1=frames, k_offset=256)
+    assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize(("low_hz", "high_hz", "mels"), [(0.0, None, 64), (300.0, 8000.0, 3)])
+def test_mel_equals_librosa(audio_BT, frames, low_hz, high_hz, mels):
+    band = dict(low_hz=low_hz, high_hz=high_hz, mels=mels)
+    ours = features("mel", audio_BT, sample_rate_hz=RATE_HZ, **band, **frames)
+    theirs = librosa.feature.melspectrogram(
+        y=floats(audio_BT), sr=RATE_HZ, n_mels=mels, fmin=low_hz, fmax=high_hz, **of_librosa(frames)
+    )
+    assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize(("reference", "top_db"), [("max", 80.0), (0.02, 30.0), (1.0, None)])
+def test_log_mel_equals_librosa_on_each_clip(audio_BT, frames, reference, top_db):
+    ours = features("log_mel", audio_BT, reference=reference, top_db=top_db, **MEL, **frames)
+    ref = np.max if reference == "max" else reference
+    for ours_FM, x in zip(ours, floats(audio_BT)):
+        np.testing.assert_allclose(ours_FM.T, level_by_librosa(x, frames, ref=ref, top_db=top_db), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("deltas", [0, 2])
+def test_mfcc_equals_librosa(audio_BT, frames, deltas):
+    options = dict(coefficients=13, reference=1.0, top_db=80.0, deltas=deltas)
+    ours = features("mfcc", audio_BT, **options, **MEL, **frames)
+    for ours_FC, x in zip(ours, floats(audio_BT)):
+        mfcc = librosa.feature.mfcc(S=level_by_librosa(x, frames), n_mfcc=13)
+        theirs = [mfcc] + [librosa.feature.delta(mfcc, order=order) for order in range(1, deltas + 1)]
+        np.testing.assert_allclose(ours_FC.T, np.concatenate(theirs), rtol=1e-4, atol=2e-3)
+
+
+def test_spectrogram_image_spans_the_range_and_keeps_the_picture(audio_BT):
+    frames = dict(n_fft=1024, hop_samples=512, centred=True)
+    image = dict(range_db=80.0, divisor=-80.0)
+    same = features("spectrogram_image", audio_BT, height=513, width=65, **image, **frames)
+    for ours, x in zip(same, floats(audio_BT)):
+        magnitude = np.abs(librosa.stft(x, **of_librosa(frames)))
+        np.testing.assert_allclose(ours[..., 0], librosa.amplitude_to_db(magnitude, ref=np.max) / -80, atol=1e-4)
+    wide = features("spectrogram_image", audio_BT, height=513, width=195, **image, **frames)
+    assert wide.shape == (3, 513, 195, 1) and wide.min() > -1e-6 and wide.max() < 1 + 1e-6
+    np.testing.assert_allclose(wide[:, :, 1::3], same, atol=1e-5)  # the centre of each column's three
+    np.testing.assert_allclose(wide[:, :, 2:-1:3], (2 * same[:, :, :-1] + same[:, :, 1:]) / 3, atol=1e-5)
+
+
+def test_normalised_features_have_no_mean_and_unit_variance_over_time():
+    audio = np.random.default_rng(0).normal(size=(3, 8000)).astype(np.float32) * [[1e-4], [1], [0]]
+    settings = dict(n_fft=256, hop_samples=100, centred=True, reference="max", top_db=80.0, normalise=True, **MEL)
+    settings["mels"] = 20
+    x = np.asarray(features("log_mel", audio.astype(np.float32), **settings))
+    np.testing.assert_allclose(x.mean(1), 0, atol=1e-5)
+    np.testing.assert_allclose(x[:2].std(1), 1, rtol=1e-4)
+    assert (x[2] == 0).all()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 3000), st.integers(1, 300).map(lambda half: 2 * half), st.integers(1, 700), st.booleans())
+def test_frames_are_as_many_as_promised_and_as_librosa_cuts(samples, n_fft, hop, centred):
+    shape = lambda: (
+        jax.eval_shape(
+            lambda x: frontend.stft(x, n_fft, hop, centred), jax.ShapeDtypeStruct((2, samples), jnp.float32)
+        ).shape
+    )
+    if hop > n_fft or (samples < n_fft and not centred):
+        with pytest.raises(ConfigError):
+            shape()
+        return
+    padded = np.zeros(samples + n_fft * centred)
+    frames = librosa.util.frame(padded, frame_length=n_fft, hop_length=hop).shape[-1]
+    assert shape() == (2, frames, 1 + n_fft // 2)
+    assert frames == (1 + samples // hop if centred else 1 + (samples - n_fft) // hop)
+
+
+@pytest.mark.parametrize("block_bytes", [1, 50_000, 10**9])
+@pytest.mark.parametrize(("samples", "centred"), [(5000, True), (5001, False), (300, True)])
+def test_frames_do_not_depend_on_the_blocks_that_they_are_computed_in(monkeypatch, block_bytes, samples, centred):
+    monkeypatch.setitem(frontend.BLOCK_BYTES, True, block_bytes)
+    x = np.random.default_rng(0).normal(size=(2, samples)).astype(np.float32)
+    ours = jax.jit(lambda x: frontend.stft(x, 256, 100, centred))(x)
+    theirs = librosa.stft(x, n_fft=256, hop_length=100, center=centred)
+    np.testing.assert_allclose(ours.swapaxes(1, 2), theirs, atol=1e-5 * np.abs(theirs).max())
+
+
+def test_to_float_scales_int16_and_keeps_floats():
+    np.testing.assert_array_equal(frontend.to_float(jnp.array([-32768, 0, 16384], jnp.int16)), [-1, 0, 0.5])
+    np.testing.assert_array_equal(frontend.to_float(jnp.array([-2.5, 0.1], jnp.float32)), np.float32([-2.5, 0.1]))
+
+
+def test_identity_divides_what_is_stored():
+    x = features("identity", np.array([[-32768, 16384]], np.int16), divisor=32768.0)
+    np.testing.assert_array_equal(x, np.float32([[[-1], [0.5]]]))
+
+
+STFT = dict(n_fft=256, hop_samples=128, centred=True)
+LOG_MEL = dict(sample_rate_hz=8000, mels=20, reference="max", top_db=80.0) | STFT
+SETTINGS = {
+    "identity": {},
+    "spectrogram": dict(power=1.0) | STFT,
+    "mel": dict(sample_rate_hz=8000, mels=20) | STFT,
+    "log_mel": LOG_MEL,
+    "mfcc": dict(coefficients=13, deltas=2) | LOG_MEL,
+    "spectrogram_image": dict(height=33, width=20, range_db=80.0, divisor=-80.0) | STFT,
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_lower_precision_does_not_leak_in(name):
+    """Audio in bfloat16, as a half-precision augmentation might leave it, counts as the same values in float32."""
+    audio = jnp.asarray(np.random.default_rng(0).normal(size=(2, 2000)), jnp.bfloat16)
+    ours, expected = (features(name, x, **SETTINGS[name]) for x in (audio, audio.astype(jnp.float32)))
+    assert ours.dtype == jnp.float32
+    np.testing.assert_allclose(ours, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("spectrogram", dict(hop_samples=257)),
+        ("spectrogram", dict(hop_samples=0)),
+        ("spectrogram", dict(n_fft=4096, centred=False)),
+        ("spectrogram", dict(power=3.0)),
+        ("mel", dict(low_hz=4000.0)),
+        ("mel", dict(high_hz=4001.0)),
+        ("log_mel", dict(reference="min")),
+        ("log_mel", dict(reference=0.0)),
+        ("log_mel", dict(top_db=-1.0)),
+        ("mfcc", dict(coefficients=21)),
+        ("mfcc", dict(deltas=3)),
+        ("mfcc", dict(hop_samples=256, deltas=1)),
+    ],
+)
+def test_what_cannot_be_computed_is_an_error(name, wrong):
+    feature = named(frontend, "frontend", {"name": name} | SETTINGS[name] | wrong)
+    with pytest.raises(ConfigError, match=next(reversed(wrong)) if "centred" not in wrong else "n_fft"):
+        jax.eval_shape(lambda audio: feature(audio, LENGTH), jax.ShapeDtypeStruct((1, 2000), jnp.int16))
+
+
+def test_every_scientific_value_is_asked_for():
+    neutral = {"divisor", "normalise", "low_hz", "high_hz", "deltas"}
+    for name in SETTINGS:
+        parameters = inspect.signature(getattr(frontend, name)).parameters.values()
+        assert {p.name for p in parameters if p.default is not p.empty} <= neutral, name
 
 
 @pytest.mark.parametrize(
