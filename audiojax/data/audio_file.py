@@ -104,9 +104,15 @@ def read_samples(content: bytes) -> tuple[np.ndarray, int, str]:
 
 def check_complete(content: bytes) -> None:
     """Raises ValueError where a wav, au or ogg file ends too early, which libsndfile passes over in silence."""
-    missing = {b"RIFF": wav_missing, b"RIFX": wav_missing, b".snd": au_missing, b"OggS": ogg_missing}
-    if (short := missing.get(content[:4], lambda _: 0)(content)) > 0:
-        raise ValueError(f"truncated: it ends at least {short} bytes too early")
+    missing = 0
+    if content[:4] in (b"RIFF", b"RIFX"):
+        missing = wav_missing(content)
+    elif content[:4] in (b".snd", b"dns."):
+        missing = au_missing(content)
+    elif content[:4] == b"OggS":
+        missing = ogg_missing(content)
+    if missing > 0:
+        raise ValueError(f"truncated: it ends at least {missing} bytes too early")
 
 
 def wav_data(content: bytes) -> tuple[int, int]:
@@ -130,7 +136,8 @@ def au_missing(content: bytes) -> int:
     """How many bytes of the samples are not there; 0 where the header does not know their length."""
     if len(content) < 12:
         return 0
-    offset, size = struct.unpack_from(">II", content, 4)
+    order = ">" if content[:4] == b".snd" else "<"
+    offset, size = struct.unpack_from(f"{order}II", content, 4)
     missing = offset + size - len(content) if size < UNKNOWN_BYTES else 0
     return missing if missing > offset else 0  # Some writers count the header as well.
 
