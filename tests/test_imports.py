@@ -85,7 +85,7 @@ def test_data_sets_import_their_base_alone():
         *("audiojax.data.datasets.base", "audiojax.data.datasets.synthesiser"),
         *("audiojax.data.audio_file", "audiojax.errors"),
     )
-    for path in set((PACKAGE / "data" / "datasets").glob("*.py")) - {PACKAGE / "data" / "datasets" / "base.py"}:
+    for path in {*(PACKAGE / "data" / "datasets").glob("*.py")} - {PACKAGE / "data" / "datasets" / "base.py"}:
         assert all(name.startswith(allowed) for name in imported(path) if name.startswith("audiojax")), path
 
 

@@ -85,6 +85,10 @@ def read_samples(content: bytes) -> tuple[np.ndarray, int, str]:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
             if not RATES_HZ[0] <= file.samplerate <= RATES_HZ[1]:
                 raise ValueError(f"its header says a sample rate of {file.samplerate} Hz")
+            if content[:4] == b"RIFF" and (file.subtype, file.channels) == ("PCM_16", 1):
+                # The commonest case: the samples are the file's own bytes, which saves half of the time.
+                start, _ = wav_data(content)
+                return np.frombuffer(content, "<i2", file.frames, start)[:, None], file.samplerate, file.subtype
             dtype = "int16" if file.subtype in EXACT else "float32"
             # By blocks: a damaged header may promise more samples than there is memory for.
             blocks = [file.read(BLOCK, dtype, always_2d=True)]
@@ -100,27 +104,40 @@ def read_samples(content: bytes) -> tuple[np.ndarray, int, str]:
 
 def check_complete(content: bytes) -> None:
     """Raises ValueError where a wav, au or ogg file ends too early, which libsndfile passes over in silence."""
-    missing = {b"RIFF": wav_missing, b"RIFX": wav_missing, b".snd": au_missing, b"OggS": ogg_missing}
-    if (short := missing.get(content[:4], lambda _: 0)(content)) > 0:
-        raise ValueError(f"truncated: it ends at least {short} bytes too early")
+    missing = 0
+    if content[:4] in (b"RIFF", b"RIFX"):
+        missing = wav_missing(content)
+    elif content[:4] in (b".snd", b"dns."):
+        missing = au_missing(content)
+    elif content[:4] == b"OggS":
+        missing = ogg_missing(content)
+    if missing > 0:
+        raise ValueError(f"truncated: it ends at least {missing} bytes too early")
 
 
-def wav_missing(content: bytes) -> int:
-    """How many bytes of the data chunk are not there; 0 where its length is unknown."""
+def wav_data(content: bytes) -> tuple[int, int]:
+    """Where the samples of a wav file begin, and how many bytes its header says they are; else its end, and 0."""
     order, position = "<" if content[:4] == b"RIFF" else ">", 12
     while position + 8 <= len(content):
         chunk, size = struct.unpack_from(f"{order}4sI", content, position)
         position += 8
         if chunk == b"data":
-            return position + size - len(content) if size < UNKNOWN_BYTES else 0
+            return position, size
         position += size + size % 2
-    return 0
+    return len(content), 0
+
+
+def wav_missing(content: bytes) -> int:
+    start, size = wav_data(content)
+    return start + size - len(content) if size < UNKNOWN_BYTES else 0
 
 
 def au_missing(content: bytes) -> int:
+    """How many bytes of the samples are not there; 0 where the header does not know their length."""
     if len(content) < 12:
         return 0
-    offset, size = struct.unpack_from(">II", content, 4)
+    order = ">" if content[:4] == b".snd" else "<"
+    offset, size = struct.unpack_from(f"{order}II", content, 4)
     missing = offset + size - len(content) if size < UNKNOWN_BYTES else 0
     return missing if missing > offset else 0  # Some writers count the header as well.
 

@@ -1,6 +1,7 @@
 """A small additive synthesiser for the stand-in data: a timbre a class, variation within it."""
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -106,7 +107,7 @@ def sound(kind: Sound, sample_rate_hz: int, samples: int, rng: np.random.Generat
     while start < samples:
         place(clip, start, event, rng.uniform(0.6, 1.0))
         start += int(sample_rate_hz / kind.events_per_s * np.exp(0.15 * rng.normal()))
-    clip += 0.01 * unit(clip).std() * rng.standard_normal(samples, np.float32)
+    clip += 0.01 * clip.std() * rng.standard_normal(samples, np.float32)
     return at_some_loudness(clip, rng)
 
 
@@ -144,8 +145,12 @@ def perform(style: Style, sample_rate_hz: int, samples: int, rng: np.random.Gene
     chord_timbre, bass_timbre = style.chord_timbre.vary(rng, 0.3), style.bass_timbre.vary(rng, 0.3)
     drums_gain, chord_gain, bass_gain = np.exp(0.6 * rng.normal(size=3))
 
-    def notes(timbre: Timbre, pitches, steps: int) -> np.ndarray:
-        return unit(sum(play(timbre, pitch, sample_rate_hz, int(steps * step), rng) / 32767 for pitch in pitches))
+    @functools.cache
+    def note(timbre: Timbre, pitch: int, steps: int) -> np.ndarray:
+        return unit(play(timbre, pitch, sample_rate_hz, int(steps * step), rng))
+
+    def notes(timbre: Timbre, pitches: list[int], steps: int) -> np.ndarray:
+        return unit(sum(note(timbre, pitch, steps) for pitch in pitches))
 
     voices = {
         "kick": [style.drums * drums_gain * drum(sample_rate_hz, 0.08, 55.0, 0.05, rng)],
