@@ -29,6 +29,9 @@ class Task:
         self._features = named(frontend, "frontend", config.frontend)
         self._augment_waveform = augmenter("augment.waveform", config.augment.waveform)
         self._augment_features = augmenter("augment.features", config.augment.features)
+        self._classes = len(prior_K)
+        # Labels that are to be mixed are weights of the classes.
+        self._mixes = any(step["name"] == "mixup" for steps in config.augment.values() for step in steps)
         if config.task.loss not in ("sigmoid_cross_entropy", "softmax_cross_entropy"):
             raise ConfigError(
                 f"task.loss={config.task.loss!r} is unknown; losses: sigmoid_cross_entropy, softmax_cross_entropy."
@@ -51,7 +54,10 @@ class Task:
     def train_step(self, state: TrainState, batch: dict[str, jax.Array], key: jax.Array):
         """One update. Returns the new state and {"loss", "grad_norm"}, means over the batch."""
         dropout_key, waveform_key, features_key = jax.random.split(key, 3)
-        x, label = self._augment_waveform(waveform_key, batch["input"], batch["label"])
+        label = batch["label"]
+        if self._mixes and label.ndim == 1:
+            label = jax.nn.one_hot(label, self._classes)
+        x, label = self._augment_waveform(waveform_key, batch["input"], label)
         x, label = self._augment_features(features_key, self._features(x, batch["length"]), label)
 
         def mean_loss(params):
