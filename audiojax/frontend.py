@@ -22,6 +22,7 @@ a frame, so that samples would be passed over, and for values out of range. Thei
 
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +30,8 @@ import librosa
 import numpy as np
 import scipy.fft
 import scipy.signal
+from jax.experimental.custom_partitioning import custom_partitioning
+from jax.sharding import NamedSharding, PartitionSpec
 
 from audiojax.errors import ConfigError
 
@@ -219,10 +222,10 @@ def fft_resample(x_BT: jax.Array, samples: int) -> jax.Array:
     if samples == source:
         return x_BT
     shorter = min(samples, source)
-    spectrum = jnp.fft.rfft(x_BT)[..., : shorter // 2 + 1]
+    spectrum = _in_place(lambda x: jnp.fft.rfft(x))(x_BT)[..., : shorter // 2 + 1]
     if shorter % 2 == 0:
         spectrum = spectrum.at[..., shorter // 2].multiply(2 if samples < source else 0.5)
-    return jnp.fft.irfft(spectrum, samples) * (samples / source)
+    return _in_place(lambda x: jnp.fft.irfft(x, samples))(spectrum) * (samples / source)
 
 
 def _framewise(feature, audio_BT: jax.Array, n_fft: int, hop_samples: int, centred: bool) -> jax.Array:
@@ -250,12 +253,33 @@ def _framewise(feature, audio_BT: jax.Array, n_fft: int, hop_samples: int, centr
     def features_of(block):
         start, length = block * block_frames * hop_samples, (block_frames - 1) * hop_samples + n_fft
         block_BT = jax.lax.dynamic_slice_in_dim(padded_BT, start, length, axis=1)
-        return feature(jnp.fft.rfft(block_BT[:, index_FN] * window_N))
+        return feature(_in_place(lambda x: jnp.fft.rfft(x))(block_BT[:, index_FN] * window_N))
 
     if blocks == 1:
         return features_of(0)
     features_NBF = jax.lax.map(features_of, jnp.arange(blocks)).swapaxes(0, 1)
     return features_NBF.reshape(batch, blocks * block_frames, *features_NBF.shape[3:])[:, :frames]
+
+
+def _in_place(transform: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], jax.Array]:
+    """An FFT along the last axis in which each device transforms its own part of the batch.
+
+    Left to itself, XLA gathers the whole batch on every device first.
+    """
+    partitioned = custom_partitioning(transform)
+
+    def partition(mesh, arguments, result):
+        (x,) = arguments
+        leading = (*x.sharding.spec, *[None] * x.ndim)[: x.ndim - 1]
+        sharding = NamedSharding(x.sharding.mesh, PartitionSpec(*leading, None))
+        return mesh, transform, sharding, (sharding,)
+
+    partitioned.def_partition(partition, sharding_rule="... i -> ... j", need_replication_factors=("i", "j"))
+    mapped = jax.custom_batching.custom_vmap(partitioned)
+    mapped.def_vmap(lambda size, batched, x: (mapped(x), True))
+    differentiable = jax.custom_jvp(mapped)
+    differentiable.defjvp(lambda x, tangent: (differentiable(*x), transform(*tangent)))
+    return differentiable
 
 
 def _power(spectrum: jax.Array) -> jax.Array:
