@@ -7,7 +7,8 @@ track (an artist, with --config.data.group_file) on one side. Scores with the su
 artist-filtered fold file is --config.data.split_file, its test fold --config.data.test_fold.
 
 Unsaid by the study, chosen here: 30 % of the tracks of each genre for test, 15 % of the rest for validation; 128 mel
-bands; widths; batch 32.
+bands, each brought to mean 0 and variance 1 over a segment; widths; batch 32; a cosine schedule. Beyond the study:
+SpecAugment and mixup, chosen on the validation loss of five cuts of 60 tracks (1.08; 1.34 without them at 30 epochs).
 """
 
 from configs import common
@@ -48,12 +49,17 @@ def get_config(row: str | None = None):
         mels=128,
         reference=1.0,
         top_db=80.0,
+        normalise=True,
+    )
+    config.augment.features = (
+        {"name": "spec_augment", "time_masks": 2, "time_width": 30, "frequency_masks": 2, "frequency_width": 30},
+        {"name": "mixup", "alpha": 1.0},
     )
     config.task.loss = "softmax_cross_entropy"
-    config.optim.update(dict(lr=5e-3))
+    config.optim.update(dict(lr=5e-3, schedule="cosine"))
     config.batch_size = 32
     config.eval_batch_size = 64
     config.epochs = 100.0
-    config.eval_every = 5.0
+    config.eval_every = 10.0
     config.select = "loss"
     return common.choose("fagan_gtzan", config, ROWS, row)
