@@ -42,15 +42,16 @@ class Progress:
 
 
 def result_table(result: dict) -> rich.table.Table:
-    """The test metrics of a result beside the published ones."""
+    """The test metrics of a result, with 95 % intervals where it has them, beside the published ones."""
     title = (
         f"{result['study']} {result['row']}, {result['protocol']} protocol, {result['examples']['test']} test examples"
     )
-    table = rich.table.Table("metric", "published", "ours", title=title)
-    published = result["published"].get("test", {})
+    table = rich.table.Table("metric", "published", "ours", "95 %", title=title)
+    published, ci95 = result["published"].get("test", {}), result["ci95"]["test"]
     for metric, values in result["metrics"]["test"].items():
         ours = " ".join(f"{value:.4f}" for value in values)
-        table.add_row(metric, f"{published[metric]:.4f}" if metric in published else "", ours)
+        between = " ".join(f"{low:.3f}…{high:.3f}" for low, high in ci95.get(metric, ()))
+        table.add_row(metric, f"{published[metric]:.4f}" if metric in published else "", ours, between)
     return table
 
 

@@ -1,5 +1,6 @@
 """What benchmarks share: interleaved timing, and the report."""
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import json
@@ -50,8 +51,8 @@ def report(name: str, ratios: dict[str, float], figures: dict[str, float]) -> No
         "system": f"{platform.system()} {platform.machine()}",
     }
     packages = ("jax", "jaxlib", "numpy", "librosa", "tensorflow-cpu", "torch", "keras")
-    found = {
-        d.metadata["Name"]: d.version for d in importlib.metadata.distributions() if d.metadata["Name"] in packages
-    }
-    versions = {"python": platform.python_version()} | found
+    versions = {"python": platform.python_version()}
+    for package in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
     print(json.dumps({"name": name, "ratios": ratios, "figures": figures, "machine": machine, "versions": versions}))

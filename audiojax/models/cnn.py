@@ -11,6 +11,7 @@ class Model(nn.Module):
     """x_BTF (1D: convolutions over time) or x_BTFC (2D: over time and frequency) to logits [B, classes].
 
     stages: in order, each a tuple of its name and its numbers:
+      ("standardise",): each feature of the last axis to mean 0 and variance 1, by batch statistics.
       ("image",): x_BTF becomes x_BTF1, for 2D convolutions.
       ("conv", filters, kernel, stride): convolution padded to ceil(T / stride), batch normalisation, ReLU.
       ("pool", width): maximum over windows of `width` that do not overlap; a remainder is dropped.
@@ -34,6 +35,8 @@ class Model(nn.Module):
         for name, *numbers in self.stages:
             axes = x.ndim - 2
             match name, numbers:
+                case "standardise", []:
+                    x = layers.standardise(x, train, momentum=0.9)
                 case "image", []:
                     x = x[..., None]
                 case "conv", [filters, kernel, stride]:

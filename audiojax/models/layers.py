@@ -12,10 +12,13 @@ def initialiser(name: str) -> Callable:
     return getattr(nn.initializers, name)()
 
 
-def standardise(x: jax.Array, train: bool) -> jax.Array:
-    """Features of the last axis to mean 0 and variance 1, by statistics of the batch in training, else of training."""
+def standardise(x: jax.Array, train: bool, momentum: float = 0.99) -> jax.Array:
+    """Features of the last axis to mean 0 and variance 1, by statistics of the batch in training, else of training.
+
+    momentum: of the running statistics; a run of a few hundred steps needs less than the default.
+    """
     norm = nn.BatchNorm(
-        use_running_average=not train, momentum=0.99, use_bias=False, use_scale=False, name="standardise"
+        use_running_average=not train, momentum=momentum, use_bias=False, use_scale=False, name="standardise"
     )
     return norm(x)
 
