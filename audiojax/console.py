@@ -47,7 +47,7 @@ def result_table(result: dict) -> rich.table.Table:
         f"{result['study']} {result['row']}, {result['protocol']} protocol, {result['examples']['test']} test examples"
     )
     table = rich.table.Table("metric", "published", "ours", "95 %", title=title)
-    published, ci95 = result["published"].get("test", {}), result["ci95"]["test"]
+    published, ci95 = result["published"].get("test", {}), result.get("ci95", {}).get("test", {})
     for metric, values in result["metrics"]["test"].items():
         ours = " ".join(f"{value:.4f}" for value in values)
         between = " ".join(f"{low:.3f}…{high:.3f}" for low, high in ci95.get(metric, ()))
