@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import math
 import pathlib
 import platform
 import subprocess
@@ -45,7 +46,7 @@ class Writer:
         if not self._main:
             return
         with open(self._workdir / "metrics.jsonl", "a") as file:
-            file.write(json.dumps({"step": step} | values) + "\n")
+            file.write(json.dumps(finite({"step": step} | values)) + "\n")
         for name, replicas in values.items():
             for replica, value in enumerate(replicas):
                 tag = name if len(replicas) == 1 else f"{name}/replica_{replica}"
@@ -66,11 +67,20 @@ class Writer:
     def result(self, result: dict) -> None:
         """result.json, last and at once: it marks the run as finished."""
         if self._main:
-            write_atomically(self._workdir / "result.json", json.dumps(result, indent=1) + "\n")
+            write_atomically(self._workdir / "result.json", json.dumps(finite(result), indent=1) + "\n")
 
     def close(self) -> None:
         if self._board:
             self._board.close()
+
+
+def finite(tree):
+    """The same, with null for what is not finite, which JSON does not have."""
+    if isinstance(tree, dict):
+        return {key: finite(value) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [finite(value) for value in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 
 def check_owner(workdir: pathlib.Path, config: dict) -> None:

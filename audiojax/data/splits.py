@@ -53,7 +53,7 @@ def make_parts(prepared: Prepared, protocol, data) -> tuple[dict[str, Part], lis
       data: the config's section: split_seed, exclude_classes, segment, split_file, test_fold, group_file.
 
     Returns:
-      the parts; names of the classes left; sentences about what the files left out.
+      the parts; names of the classes left; sentences about what is odd about them.
 
     Raises:
       ConfigError: an unknown class, unit or fold. DataError: a released split that is not prepared, an empty part, a
@@ -94,6 +94,11 @@ def make_parts(prepared: Prepared, protocol, data) -> tuple[dict[str, Part], lis
     for name, part in parts.items():
         if not len(part.id):
             raise DataError(f"{name} is empty: {prepared.folder} has too few examples in {part.split}.")
+    trained = class_shares(parts["train"], len(classes)) > 0
+    for name in ("valid", "test"):
+        unknown = np.flatnonzero((class_shares(parts[name], len(classes)) > 0) & ~trained)
+        if len(unknown):
+            notes.append(f"{name} has examples of {', '.join(classes[k] for k in unknown)}, of which train has none")
     return parts, classes, notes
 
 

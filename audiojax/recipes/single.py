@@ -85,7 +85,7 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
         "skipped": prepared.skipped,
         "notes": notes,
         "classes": classes,
-        "per_class": {"test": [{name: plain(values) for name, values in replica.items()} for replica in by_class]},
+        "per_class": {"test": [{name: values.tolist() for name, values in replica.items()} for replica in by_class]},
         "time_s": time_s,
         "examples_per_s": steps * config.batch_size * config.replicas / max(time_s["train"], 1e-9),
     } | provenance()
@@ -95,11 +95,6 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     console.show(console.result_table(result))
     console.say(f"results: {workdir / 'result.json'}")
     return result
-
-
-def plain(values: np.ndarray) -> list:
-    """An array as JSON has it: what is undefined becomes null."""
-    return np.where(np.isnan(values), None, values).tolist()
 
 
 def open_data(config, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> prepared_data.Prepared:

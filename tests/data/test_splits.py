@@ -125,6 +125,15 @@ def test_fold_file_gives_one_fold_to_test_and_cuts_valid_from_the_rest(nsynth, t
         parts_of(nsynth, NSYNTH, CUT, split_file=path, test_fold="3")
 
 
+def test_class_that_train_lacks_is_said(nsynth, tmp_path):
+    index = nsynth.index("valid")
+    split = ["test" if nsynth.classes[label] in ("bass", "flute") else "train" for label in index.label]
+    split[-2:] = ["valid", "valid"]
+    path = write_csv(tmp_path / "s.csv", [("id", "split"), *zip(index.id, split)])
+    *_, notes = parts_of(nsynth, NSYNTH, CUT, split_file=path)
+    assert notes[1:] == ["test has examples of bass, flute, of which train has none"]
+
+
 def test_group_file_takes_the_place_of_the_groups(nsynth, tmp_path):
     ids = nsynth.index("valid").id
     path = write_csv(tmp_path / "g.csv", [("clip", "artist"), *((i, i[:6]) for i in ids)])
