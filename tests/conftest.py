@@ -82,12 +82,16 @@ def small_li(row: str = "fc2", **overrides):
     return config_of("li_audioset", row, **{**small, **sizes, **overrides})
 
 
+SMALL_MASKS = {"name": "spec_augment", "time_masks": 1, "time_width": 9, "frequency_masks": 1, "frequency_width": 5}
+
+
 def small_gtzan(**overrides):
     """A run of some seconds on windows of the GTZAN stand-in."""
     small = dict(
         data__variant="stand_in",
         frontend__hop_samples=1024,
         frontend__mels=16,
+        augment__features=(SMALL_MASKS, {"name": "mixup", "alpha": 1.0}),
         model__stages=(("conv", 8, 3, 2), ("pool", 2), ("average",)),
         batch_size=16,
         epochs=0.0,

@@ -14,7 +14,10 @@ WRONG = {
         "no row 'fc3'; did you mean 'fc2'? rows: fc1, fc2, lstm",
     ),
     "no row": (["--config=configs/li_audioset.py", "--workdir=x"], "rows: fc1, fc2, lstm"),
-    "study": (["--config=configs/lee.py:fc1", "--workdir=x"], "no such file; studies: configs/li_audioset.py"),
+    "study": (
+        ["--config=configs/lee.py:fc1", "--workdir=x"],
+        "no such file; studies: configs/fagan_gtzan.py, configs/li_audioset.py",
+    ),
     "key": ([LI, "--workdir=x", "--config.optim.lrr=3"], "no such key; did you mean --config.optim.lr?"),
     "type": ([LI, "--workdir=x", "--config.optim.lr=high"], "could not convert string to float: 'high'"),
     "flag": ([LI, "--workdri=x"], "Unknown command line flag 'workdri'. Did you mean: workdir"),
@@ -40,11 +43,14 @@ def test_mistake_is_answered_in_one_sentence(mistake, tmp_path):
 LATER = {
     "raw_dir": (["--raw_dir=/nowhere"], "--raw_dir=/nowhere has no folder audioset"),
     "variant": (["--config.data.variant=stand_on"], "data.variant='stand_on' is unknown"),
-    "data set": (["--config.data.name=audioste"], "data.name='audioste' is unknown; data sets: audioset, nsynth"),
+    "data set": (
+        ["--config.data.name=audioste"],
+        "data.name='audioste' is unknown; data sets: audioset, fsdkaggle2018, gtzan, nsynth",
+    ),
 }
 ON_DATA = {
     "batch": (["--config.batch_size=4000"], "batch_size=4000 must be between 1 and the 1900"),
-    "model": (["--config.model.name=mlpp"], "model.name='mlpp' is unknown; models: cnn1d, lstm, mlp"),
+    "model": (["--config.model.name=mlpp"], "model.name='mlpp' is unknown; models: cnn, cnn1d, lstm, mlp"),
     "loss": (["--config.task.loss=hinge"], "task.loss='hinge' is unknown"),
     "front end": (["--config.frontend.name=dequantize"], "frontend.name='dequantize' is unknown"),
     "front end's arguments": (["--config.frontend.name=waveform"], "takes no 'high'"),

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from audiojax.tasks.supervised import Task
-from tests.conftest import config_of
+from tests.conftest import SMALL_MASKS, config_of
 
 # Loss and gradient norm of two steps from seed 0 on the batch below. They may be updated when a change to the network,
 # the initialisation, the front end or the randomness is meant; never to make a refactoring pass.
@@ -22,7 +22,11 @@ GOLDEN = {
 }
 SMALL = {
     ("li_audioset", "lstm"): {"model__lstm": (16, 8, 4), "model__dense": (16, 8)},
-    ("fagan_gtzan", "cnn1d_gap"): {"frontend__mels": 16, "optim__lr": 1e-4},
+    ("fagan_gtzan", "cnn1d_gap"): {
+        "frontend__mels": 16,
+        "augment__features": (SMALL_MASKS, {"name": "mixup", "alpha": 1.0}),
+        "optim__lr": 1e-4,
+    },
     ("ntu_freesound", "cnn2d_mfcc"): {"frontend__coefficients": 16},
     ("rit_nsynth", "simple"): {"frontend__samples": 400},
     ("rit_nsynth", "optimised_log_mel"): {"frontend__mels": 16, "frontend__frames": 10},
