@@ -160,7 +160,7 @@ def test_fold_file_of_the_real_tracks_keeps_artists_apart(real_raw_dir, tmp_path
     folds = SHARED_DATA / "gtzan_artist_filtered_folds.csv"
     config = small_gtzan(data__variant="released", data__split_file=str(folds), data__test_fold="1")
     result = single.run(config, tmp_path / "run", real_raw_dir, tmp_path / "data")
-    [note] = result["notes"]
+    note, *_ = result["notes"]
     assert "clips are not in it and left out" in note and result["examples"]["absent"] == {"all": 940}
     with open(folds) as file:
         fold_of = {line.split(",")[0]: line.split(",")[2].strip() for line in file}
