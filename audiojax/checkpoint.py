@@ -1,5 +1,6 @@
 """Saving and restoring a run, by Orbax: asynchronous, whole or not at all."""
 
+import contextlib
 import pathlib
 from typing import Any
 
@@ -57,6 +58,8 @@ class Checkpoints:
         try:
             operation()
         except Exception as error:  # What a full disk raises depends on the layer that met it.
+            with contextlib.suppress(Exception):
+                self._manager.wait_until_finished()  # What still writes would fail, and say so, after us.
             latest = self.latest_step()
             kept = f"step {latest} is kept" if latest is not None else "no earlier one exists"
             raise RunError(
