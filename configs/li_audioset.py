@@ -16,6 +16,7 @@ from configs import common
 DENSE = {"name": "mlp", "standardise": True, "dropout": 0.0, "input_dropout": 0.0}
 ROWS = {
     "fc1": {
+        "parameters": 675_087,
         "published": {"test": {"mAUC": 0.927}},
         "overrides": {
             "model": DENSE | {"hidden": (), "kernel_init": "zeros_init"},
@@ -24,6 +25,7 @@ ROWS = {
         },
     },
     "fc2": {
+        "parameters": 1_851_919,
         "published": {},
         "overrides": {
             "model": DENSE | {"hidden": (1024,), "input_dropout": 0.3, "dropout": 0.6},
@@ -32,6 +34,7 @@ ROWS = {
         },
     },
     "lstm": {
+        "parameters": 7_559_183,
         "published": {"test": {"mAUC": 0.945}},
         "overrides": {
             "model": {

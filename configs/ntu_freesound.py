@@ -13,6 +13,7 @@ from configs import common
 
 ROWS = {
     "cnn2d_mfcc": {
+        "parameters": 398_857,
         "published": {"test_public": {"map_at_3_group": 0.671}},
         "overrides": {
             "model": {

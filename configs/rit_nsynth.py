@@ -28,6 +28,7 @@ OPTIMISED = CONVOLUTIONS | {
 }
 ROWS = {
     "simple": {
+        "parameters": 9_098,
         "published": {"test": {"accuracy": 0.410400390625, "macro_f1": 0.33}},
         "overrides": {
             "model": CONVOLUTIONS
@@ -43,6 +44,7 @@ ROWS = {
         },
     },
     "optimised": {
+        "parameters": 8_838_158,
         "published": {"test": {"accuracy": 0.901611328125, "macro_f1": 0.89}},
         "overrides": {
             "model": OPTIMISED,
@@ -56,6 +58,7 @@ ROWS = {
         },
     },
     "optimised_log_mel": {
+        "parameters": 8_838_158,
         "published": {},
         "overrides": {
             "model": OPTIMISED,

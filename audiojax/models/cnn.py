@@ -1,4 +1,4 @@
-"""Convolutional networks, 1D or 2D, each a list of stages."""
+"""Convolutional networks, 1D or 2D, also with recurrent layers between, each a list of stages."""
 
 import flax.linen as nn
 import jax
@@ -13,12 +13,15 @@ class Model(nn.Module):
     stages: in order, each a tuple of its name and its numbers:
       ("standardise",): each feature of the last axis to mean 0 and variance 1, by batch statistics.
       ("image",): x_BTF becomes x_BTF1, for 2D convolutions.
+      ("sequence",): x_BTFC becomes x_BTF with the channels of all frequencies side by side.
       ("conv", filters, kernel, stride): convolution padded to ceil(T / stride), batch normalisation, ReLU.
       ("pool", width): maximum over windows of `width` that do not overlap; a remainder is dropped.
+      ("recurrent", units): over time, from every step to every step.
       ("dropout", rate): of single values.
       ("average",): mean over time (and frequency). Followed by the logits it is what the mean of 1 × 1 convolutions
         down to the classes is.
       ("dense", units): flattens, then a dense layer, batch normalisation, ReLU.
+    cell: of the recurrent stages, where there are some: "lstm" or "gru".
     """
 
     classes: int
@@ -26,6 +29,7 @@ class Model(nn.Module):
     output_bias: tuple[float, ...]
     kernel_init: str
     stages: tuple[tuple, ...]
+    cell: str = ""
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -39,6 +43,8 @@ class Model(nn.Module):
                     x = layers.standardise(x, train, momentum=0.9)
                 case "image", []:
                     x = x[..., None]
+                case "sequence", []:
+                    x = x.reshape(*x.shape[:2], -1)
                 case "conv", [filters, kernel, stride]:
                     convolution = nn.Conv(
                         filters, (kernel,) * axes, stride, use_bias=False, kernel_init=init, dtype=self.dtype
@@ -46,6 +52,8 @@ class Model(nn.Module):
                     x = normal_relu(convolution(x))
                 case "pool", [width]:
                     x = layers.max_pool(x, width)
+                case "recurrent", [units]:
+                    x = layers.recurrent(self.cell, units, init, self.dtype)(x)
                 case "dropout", [rate]:
                     x = nn.Dropout(rate, deterministic=not train)(x)
                 case "average", []:

@@ -38,6 +38,14 @@ class Logits(nn.Module):
         return dense(x_BF).astype(jnp.float32)
 
 
+def recurrent(cell: str, features: int, kernel_init: Callable, dtype: jnp.dtype) -> nn.Module:
+    """A recurrent layer, cell "lstm" or "gru": x_BTF to every output h_BTH. Raises TypeError for another cell."""
+    layers = {"lstm": LSTM, "gru": GRU}
+    if cell not in layers:
+        raise TypeError(f"there is no cell {cell!r}; cells: {', '.join(layers)}")
+    return layers[cell](features, kernel_init, dtype)
+
+
 class LSTM(nn.Module):
     """One LSTM layer over time: x_BTF to every output h_BTH.
 
@@ -58,8 +66,7 @@ class LSTM(nn.Module):
             4 * self.features, kernel_init=self.kernel_init, bias_init=forget_bias, dtype=self.dtype, name="input"
         )(x_BTF)
         zeros = jnp.zeros((x_BTF.shape[0], self.features), self.dtype)
-        recurrence = nn.scan(LSTMStep, variable_broadcast="params", split_rngs={"params": False}, in_axes=1, out_axes=1)
-        return recurrence(self.features, self.dtype, name="recurrent")((zeros, zeros), projected)[1]
+        return over_time(LSTMStep)(self.features, self.dtype, name="recurrent")((zeros, zeros), projected)[1]
 
 
 class LSTMStep(nn.Module):
@@ -84,11 +91,51 @@ class LSTMStep(nn.Module):
         return (h, c), h
 
 
+class GRU(nn.Module):
+    """One GRU layer over time (Cho et al. 2014, the reset gate after the product, as cuDNN): x_BTF to h_BTH.
+
+    Gates in the order reset, update, new.
+    """
+
+    features: int
+    kernel_init: Callable
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x_BTF: jax.Array) -> jax.Array:
+        projected = nn.Dense(3 * self.features, kernel_init=self.kernel_init, dtype=self.dtype, name="input")(x_BTF)
+        zeros = jnp.zeros((x_BTF.shape[0], self.features), self.dtype)
+        return over_time(GRUStep)(self.features, self.dtype, name="recurrent")(zeros, projected)[1]
+
+
+class GRUStep(nn.Module):
+    """One step of the recurrence: (h, projected input) to (h, h)."""
+
+    features: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, h, projected_BG):
+        hidden = nn.Dense(
+            3 * self.features, use_bias=False, kernel_init=orthogonal_gates, dtype=self.dtype, name="hidden"
+        )(h)
+        new_bias = self.param("new_bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        (r, z, n), (hidden_r, hidden_z, hidden_n) = (jnp.split(x, 3, axis=-1) for x in (projected_BG, hidden))
+        r, z = nn.sigmoid(r + hidden_r), nn.sigmoid(z + hidden_z)
+        n = jnp.tanh(n + r * (hidden_n + new_bias))
+        h = (1 - z) * n + z * h
+        return h, h
+
+
+def over_time(step: type[nn.Module]) -> type[nn.Module]:
+    """A step of a recurrence as a scan over axis 1, with the same parameters at every step."""
+    return nn.scan(step, variable_broadcast="params", split_rngs={"params": False}, in_axes=1, out_axes=1)
+
+
 def orthogonal_gates(key, shape, dtype):
-    """One orthogonal matrix for each of the four gates."""
-    keys = jax.random.split(key, 4)
-    square = (shape[0], shape[1] // 4)
-    return jnp.concatenate([nn.initializers.orthogonal()(k, square, dtype) for k in keys], axis=1)
+    """One orthogonal matrix [features, features] for each gate, side by side."""
+    keys = jax.random.split(key, shape[1] // shape[0])
+    return jnp.concatenate([nn.initializers.orthogonal()(k, (shape[0], shape[0]), dtype) for k in keys], axis=1)
 
 
 def max_pool(x: jax.Array, width: int) -> jax.Array:

@@ -1,25 +1,47 @@
 """Shapes, parameter counts and values of the networks."""
 
+import importlib
+
 import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from audiojax import frontend
 from audiojax.models import layers
 from audiojax.tasks import supervised
 from tests.conftest import config_of
 
+CLIPS = {  # a batch of one as the data set stores it, and how many classes it has
+    "fagan_gtzan": (jnp.zeros((1, 66_150), jnp.int16), 10),
+    "li_audioset": (jnp.zeros((1, 10, 128), jnp.uint8), 527),
+    "ntu_freesound": (jnp.zeros((1, 88_200), jnp.int16), 41),
+    "rit_nsynth": (jnp.zeros((1, 64_000), jnp.int16), 10),
+}
+STUDIES = {study: importlib.import_module(f"configs.{study}") for study in CLIPS}
 
-def counts(study, row, classes, x_shape):
-    model = supervised.build_model(config_of(study, row), np.zeros(classes))
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros(x_shape), train=False))["params"]
+
+def counts(config, study):
+    """Parameters of each layer."""
+    clip, classes = CLIPS[study]
+    features = supervised.named(frontend, "frontend", config.frontend)
+    model = supervised.build_model(config, np.zeros(classes))
+    init = lambda: model.init(jax.random.key(0), features(clip, jnp.array([clip.shape[1]])), train=False)
+    shapes = jax.eval_shape(init)["params"]
     return {name: sum(x.size for x in jax.tree.leaves(layer)) for name, layer in shapes.items()}
 
 
+@pytest.mark.parametrize(("study", "row"), [(study, row) for study in STUDIES for row in STUDIES[study].ROWS])
+def test_rows_state_the_parameters_that_they_have(study, row):
+    stated = STUDIES[study].ROWS[row]["parameters"]
+    assert sum(counts(config_of(study, row), study).values()) == stated
+
+
 def test_rit_has_the_printed_parameters_layer_by_layer():
-    assert counts("rit_nsynth", "simple", 10, (1, 8000, 1)) == {"Conv_0": 192, "Conv_1": 8256, "Logits_0": 650}
-    assert counts("rit_nsynth", "optimised", 10, (1, 8000, 1)) == {
+    counts_of = lambda row: counts(config_of("rit_nsynth", row), "rit_nsynth")
+    assert counts_of("simple") == {"Conv_0": 192, "Conv_1": 8256, "Logits_0": 650}
+    assert counts_of("optimised") == {
         "Conv_0": 192,
         "Conv_1": 4128,
         "Conv_2": 5980,
@@ -29,12 +51,64 @@ def test_rit_has_the_printed_parameters_layer_by_layer():
 
 
 def test_li_has_the_parameters_of_its_layers():
-    assert sum(counts("li_audioset", "fc1", 527, (1, 10, 128)).values()) == 1280 * 527 + 527
-    assert sum(counts("li_audioset", "fc2", 527, (1, 10, 128)).values()) == 1281 * 1024 + 1025 * 527
+    count = lambda row: sum(counts(config_of("li_audioset", row), "li_audioset").values())
+    assert count("fc1") == 1280 * 527 + 527
+    assert count("fc2") == 1281 * 1024 + 1025 * 527
     lstm = sum(4 * units * (units + inputs + 1) for inputs, units in ((128, 512), (512, 256), (256, 128)))
-    assert (
-        sum(counts("li_audioset", "lstm", 527, (1, 10, 128)).values()) == lstm + 1281 * 2048 + 2049 * 1024 + 1025 * 527
-    )
+    assert count("lstm") == lstm + 1281 * 2048 + 2049 * 1024 + 1025 * 527
+
+
+def test_fagan_has_the_parameters_of_its_layers():
+    """By hand, of the plainest row of each kind: a convolution has no bias, batch normalisation two values a filter."""
+    count = lambda row: sum(counts(config_of("fagan_gtzan", row), "fagan_gtzan").values())
+    conv = lambda width, inputs, filters: width * inputs * filters + 2 * filters
+    cnn1d = sum(conv(3, i, f) for i, f in ((128, 128), (128, 128), (128, 256), (256, 256), (256, 512)))
+    assert count("cnn1d_gap") == cnn1d + conv(1, 512, 512) + 5130
+    assert count("cnn1d_fc") == cnn1d + conv(1, 4 * 512, 512) + 5130  # 130 frames, halved five times
+    lstm = lambda inputs, units: 4 * units * (inputs + units + 1)
+    assert count("lstm") == lstm(128, 128) + lstm(128, 128) + 259 * 128 * 10 + 10
+    gru = lambda inputs, units: 3 * units * (inputs + units + 1) + units
+    cells = config_of("fagan_gtzan", "lstm", model__cell="gru")
+    assert sum(counts(cells, "fagan_gtzan").values()) == 2 * gru(128, 128) + 259 * 128 * 10 + 10
+
+
+@pytest.mark.parametrize("row", ["rcnn2d", "waveform_lstm_cnn_gap", "samplecnn_gap_strided", "acn_rcnn1d_fc"])
+def test_every_kind_of_stage_gives_finite_logits_and_gradients(row):
+    config = config_of("fagan_gtzan", row)
+    model = supervised.build_model(config, np.zeros(10))
+    shape = (2, 3000, 1) if config.frontend.name == "identity" else (2, 40, 16)
+    x = jax.random.normal(jax.random.key(0), shape)
+    variables = model.init(jax.random.key(1), x, train=False)
+
+    def loss(params):
+        both = {**variables, "params": params}
+        rngs = {"dropout": jax.random.key(2)}
+        return (model.apply(both, x, train=True, rngs=rngs, mutable=["batch_stats"])[0] ** 2).sum()
+
+    gradient = jax.grad(loss)(variables["params"])
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+    assert any((leaf != 0).any() for leaf in jax.tree.leaves(gradient))
+
+
+def test_gru_equals_flax_gru_cell_in_values_and_gradients():
+    x = jax.random.normal(jax.random.key(1), (3, 7, 5))
+    layer = layers.GRU(4, layers.initialiser("lecun_normal"), jnp.float32)
+    params = layer.init(jax.random.key(0), x)["params"]
+    params = jax.tree.map(lambda p: p + 0.1 * jax.random.normal(jax.random.key(p.size), p.shape), params)
+    hidden = params["recurrent"]["hidden"]["kernel"]
+    cell_params = {}
+    gates = (jnp.split(w, 3, -1) for w in (params["input"]["kernel"], hidden, params["input"]["bias"]))
+    for gate, (wi, wh, b) in zip("rzn", zip(*gates)):
+        cell_params[f"i{gate}"] = {"kernel": wi, "bias": b}
+        cell_params[f"h{gate}"] = {"kernel": wh}
+    cell_params["hn"]["bias"] = params["recurrent"]["new_bias"]
+    reference = flax.linen.RNN(flax.linen.GRUCell(4))
+
+    ours = lambda x: layer.apply({"params": params}, x)
+    theirs = lambda x: reference.apply({"params": {"cell": cell_params}}, x)
+    np.testing.assert_allclose(ours(x), theirs(x), rtol=1e-5, atol=1e-6)
+    gradient = lambda f: jax.grad(lambda x: (f(x) ** 2).sum())(x)
+    np.testing.assert_allclose(gradient(ours), gradient(theirs), rtol=1e-4, atol=1e-6)
 
 
 def test_lstm_equals_flax_lstm_cell_in_values_and_gradients():
