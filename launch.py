@@ -14,27 +14,39 @@ CONFIG = config_flags.DEFINE_config_file("config", None, "configs/STUDY.py:ROW",
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; one that exists is continued.")
 RAW_DIR = flags.DEFINE_string("raw_dir", None, "Folder of releases, each in a folder named after its data set.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of prepared data. Default: TFDS's own.")
-LIST = flags.DEFINE_boolean("list", False, "Print the study's rows and their published numbers, and stop.")
+ROWS = flags.DEFINE_list("rows", [], "Without a :ROW, the rows to run. Default: all of the study.")
+PROTOCOLS = flags.DEFINE_list("protocols", [], "Without a :ROW, the protocols to run. Default: paper,honest.")
+SPLITS = flags.DEFINE_integer("splits", 1, "Without a :ROW, how many cuts of the data, from data.split_seed on.")
+LIST = flags.DEFINE_boolean(
+    "list", False, "Print the study's rows, what was published of them and, with --workdir, ours; stop."
+)
 
 
 def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)
+    config = CONFIG.value
     if LIST.value:
-        command_line.list_rows(CONFIG.value.study)
+        command_line.list_rows(config.study, WORKDIR.value)
         return
-    config = command_line.checked(CONFIG.value, WORKDIR.value)
+    command_line.check(config, WORKDIR.value)
     # JAX is imported here, so that a mistake in the flags is answered at once.
-    from audiojax import mesh
+    from audiojax import console, mesh
     from audiojax.data.prepared import default_data_dir
 
     mesh.start()
-    recipe = importlib.import_module(f"audiojax.recipes.{config.recipe.name}")
-    recipe.run(
-        config,
+    folders = dict(
         workdir=pathlib.Path(WORKDIR.value),
         raw_dir=pathlib.Path(RAW_DIR.value) if RAW_DIR.value else None,
         data_dir=pathlib.Path(DATA_DIR.value) if DATA_DIR.value else default_data_dir(),
     )
+    if config.row:
+        recipe = importlib.import_module(f"audiojax.recipes.{config.recipe.name}")
+        console.show(console.result_table(recipe.run(config, **folders)))
+    else:
+        from audiojax.recipes import table
+
+        overrides = config_flags.get_override_values(flags.FLAGS["config"])
+        table.run(config, overrides, {"rows": ROWS.value, "protocols": PROTOCOLS.value}, SPLITS.value, **folders)
 
 
 if __name__ == "__main__":

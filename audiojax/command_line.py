@@ -13,18 +13,23 @@ from ml_collections import ConfigDict
 from audiojax import recipes
 from audiojax.duration import unit_of
 from audiojax.errors import ConfigError
+from audiojax.report import table as report
 
 USAGE = (
-    "python launch.py --config=configs/STUDY.py:ROW --workdir=DIR [--raw_dir=DIR] [--data_dir=DIR] [--config.KEY=VALUE]"
+    "python launch.py --config=configs/STUDY.py[:ROW] --workdir=DIR [--raw_dir=DIR] [--data_dir=DIR]"
+    " [--config.KEY=VALUE]"
 )
 
 
 def parse(argv: list[str]) -> list[str]:
-    """Parses all flags, those of the config among them; the arguments left over are an error.
+    """Parses all flags, those of the config among them; --replicas is short for --config.replicas.
 
     Raises:
-      ConfigError: an unknown flag or key (with the nearest right one), a value of the wrong type, no such file.
+      ConfigError: an unknown flag or key (with the nearest right one), a value of the wrong type, no such file,
+        arguments left over.
     """
+    # In place, because ml_collections looks for the keys in sys.argv itself.
+    argv[:] = [a.replace("--", "--config.", 1) if a.startswith("--replicas=") else a for a in argv]
     study = next((a.split("=", 1)[1].split(":")[0] for a in argv[1:] if a.startswith("--config=")), None)
     if study is not None and not pathlib.Path(study).is_file():
         raise ConfigError(f"--config={study}: there is no such file; studies: {', '.join(studies())}.")
@@ -61,38 +66,51 @@ def flat_keys(config: ConfigDict, prefix: str = "") -> list[str]:
     return keys
 
 
-def checked(config: ConfigDict, workdir: str | None) -> ConfigDict:
-    """The config, if it can be launched.
-
-    Raises:
-      ConfigError: no row, workdir, single duration or such recipe.
-    """
-    if not config.row:
-        rows = importlib.import_module(f"configs.{config.study}").ROWS
-        raise ConfigError(f"name a row: --config=configs/{config.study}.py:ROW; rows: {', '.join(rows)}.")
+def check(config: ConfigDict, workdir: str | None) -> None:
+    """Raises ConfigError where a config cannot be launched: no workdir, recipe, or (of a row) single duration."""
     if not workdir:
         raise ConfigError(f"--workdir is missing; usage: {USAGE}")
-    known = [module.name for module in pkgutil.iter_modules(recipes.__path__)]
+    known = [module.name for module in pkgutil.iter_modules(recipes.__path__) if module.name != "table"]
     if config.recipe.name not in known:
         raise ConfigError(f"recipe.name={config.recipe.name!r} is unknown; recipes: {', '.join(known)}.")
-    unit_of(config)
+    if config.row:
+        unit_of(config)
     if config.replicas < 1 or config.seed < 0:
         raise ConfigError(f"replicas={config.replicas} must be at least 1 and seed={config.seed} at least 0.")
-    return config
 
 
 def studies() -> list[str]:
     return [f"configs/{path.name}" for path in sorted(pathlib.Path("configs").glob("[!_]*_*.py"))]
 
 
-def list_rows(study: str) -> None:
-    """Prints the rows of a study and what was published of each."""
+def list_rows(study: str, workdir: str | None) -> None:
+    """Prints the rows of a study, their parameters, what was published of each, and what the runs in `workdir` scored
+    on test, under each protocol."""
     rows = importlib.import_module(f"configs.{study}").ROWS
-    columns = sorted(
-        {f"{split} {metric}" for row in rows.values() for split, m in row["published"].items() for metric in m}
+    published = {
+        row: {
+            f"{split} {metric}": f"{value:.4g}"
+            for split, of in settings["published"].items()
+            for metric, value in of.items()
+        }
+        for row, settings in rows.items()
+    }
+    ours = {
+        entry.row: {
+            f"{protocol} {measure}": report.spread(score)
+            for protocol, outcome in entry.outcomes.items()
+            for measure, score in outcome.scores.items()
+        }
+        for entry in report.summarise(rows, report.read_runs(pathlib.Path(workdir)) if workdir else [])
+    }
+    columns = lambda found: list(dict.fromkeys(column for values in found.values() for column in values))
+    table = rich.table.Table(
+        "row", "parameters", title=f"{study}: published" + (f", and ours in {workdir}" if workdir else "")
     )
-    table = rich.table.Table("row", *columns, title=f"{study}: published")
-    for name, row in rows.items():
-        published = {f"{split} {metric}": v for split, m in row["published"].items() for metric, v in m.items()}
-        table.add_row(name, *(f"{published[column]:.4g}" if column in published else "" for column in columns))
+    for column in (*columns(published), *columns(ours)):
+        table.add_column(column)
+    for row, settings in rows.items():
+        cells = [published[row].get(column, "") for column in columns(published)]
+        cells += [ours[row].get(column, "") for column in columns(ours)]
+        table.add_row(row, f"{settings['parameters']:,}", *cells)
     rich.console.Console().print(table)

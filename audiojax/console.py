@@ -1,5 +1,8 @@
 """What a run shows: a progress bar on a terminal, else a line an evaluation; a table at the end."""
 
+import contextlib
+from collections.abc import Callable, Iterator
+
 import jax
 import rich.console
 import rich.progress
@@ -14,31 +17,32 @@ def say(text: str) -> None:
         console.print(text, markup=False)
 
 
-class Progress:
-    """Steps done, loss, speed and time left; silent where stderr is no terminal."""
+display = rich.progress.Progress(
+    rich.progress.TextColumn("{task.description}"),
+    rich.progress.MofNCompleteColumn(),
+    rich.progress.BarColumn(),
+    rich.progress.TextColumn("{task.fields[note]}"),
+    rich.progress.TimeRemainingColumn(),
+    console=console,
+    speed_estimate_period=3600,  # s; the runs of a table take minutes each
+)
 
-    def __init__(self, total_steps: int, done: int):
-        self._bar = rich.progress.Progress(
-            rich.progress.TextColumn("step"),
-            rich.progress.MofNCompleteColumn(),
-            rich.progress.BarColumn(),
-            rich.progress.TextColumn("loss {task.fields[loss]:.4f}"),
-            rich.progress.TextColumn("{task.fields[speed]:,.0f} examples/s"),
-            rich.progress.TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._task = self._bar.add_task("train", total=total_steps, completed=done, loss=float("nan"), speed=0.0)
 
-    def __enter__(self):
-        self._bar.start()
-        return self
+@contextlib.contextmanager
+def bar(unit: str, total: int, done: int = 0) -> Iterator[Callable[[int, str], None]]:
+    """A progress bar with the time left, below those that are shown already; silent where stderr is no terminal.
 
-    def __exit__(self, *_):
-        self._bar.stop()
-
-    def update(self, step: int, loss: float, examples_per_s: float) -> None:
-        self._bar.update(self._task, completed=step, loss=loss, speed=examples_per_s)
+    Yields a function of (units done, what to write beside the bar).
+    """
+    task = display.add_task(unit, total=total, completed=done, note="")
+    if console.is_terminal:
+        display.start()
+    try:
+        yield lambda done, note: display.update(task, completed=done, note=note)
+    finally:
+        display.remove_task(task)
+        if not display.tasks:
+            display.stop()
 
 
 def result_table(result: dict) -> rich.table.Table:

@@ -251,7 +251,7 @@ def _framewise(feature, audio_BT: jax.Array, n_fft: int, hop_samples: int, centr
     def features_of(block):
         index = block * block_frames * hop_samples + index_FN
         # What lies outside of the clip reads as zeros, which spares a padded copy of the audio.
-        frames_BFN = audio_BT.at[:, index].get(mode="fill", fill_value=0, wrap_negative_indices=False)
+        frames_BFN = jnp.asarray(audio_BT).at[:, index].get(mode="fill", fill_value=0, wrap_negative_indices=False)
         return feature(_in_place(lambda x: jnp.fft.rfft(x))(to_float(frames_BFN) * window_N))
 
     if blocks == 1:

@@ -3,7 +3,7 @@
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -52,7 +52,7 @@ class Trainer:
         calls = self._calls(step)
         rows = lambda call: order.train_rows(self._examples, self._seeds, self._config.batch_size, *call)
         fed_calls = zip(calls, self._source.feed("train", calls, rows, meshes.TRAIN))
-        with console.Progress(self.total_steps, step) as progress, StopSignals() as stop:
+        with console.bar("step", self.total_steps, step) as progress, StopSignals() as stop:
             while step < self.total_steps and not self._all_stopped(step, best):
                 interval_end = self._next_evaluation(step)
                 state, step = self._advance(state, seeds, fed_calls, interval_end, progress, stop)
@@ -126,7 +126,7 @@ class Trainer:
         seeds: jax.Array,
         fed_calls: Iterator,
         end: int,
-        progress: console.Progress,
+        progress: Callable,
         stop_signals: "StopSignals",
     ) -> tuple[TrainState, int]:
         """Runs the calls up to step `end`, or fewer where a signal asks to stop; returns the state and the steps done.
@@ -155,7 +155,7 @@ class Trainer:
         self._log(*pending, previous_s, progress)
         return state, stop
 
-    def _log(self, first: int, stop: int, logs: dict, previous_s: float, progress: console.Progress) -> float:
+    def _log(self, first: int, stop: int, logs: dict, previous_s: float, progress: Callable) -> float:
         """Checks and records the logs of the steps first … stop-1; returns the time now."""
         logs = jax.device_get(logs)  # [steps, replicas]
         now_s = time.perf_counter()
@@ -171,7 +171,8 @@ class Trainer:
                 )
         self._writer.log(stop, {f"train/{name}": values.mean(0).tolist() for name, values in logs.items()})
         examples = (stop - first) * self._config.batch_size * self._config.replicas
-        progress.update(stop, float(logs["loss"].mean()), examples / max(now_s - previous_s, 1e-9))
+        speed = examples / max(now_s - previous_s, 1e-9)
+        progress(stop, f"loss {logs['loss'].mean():.4f} {speed:,.0f} examples/s")
         return now_s
 
     def _evaluate(self, state: TrainState, best: Best, step: int) -> Best:

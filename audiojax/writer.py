@@ -21,7 +21,7 @@ class Writer:
 
     def __init__(self, workdir: pathlib.Path, config: dict):
         """Raises RunError where the folder belongs to a run of another config."""
-        self._workdir, self._config = workdir, json.loads(json.dumps(config))
+        self._workdir, self._config = workdir, config
         self._main = jax.process_index() == 0
         self._board = None
         check_owner(workdir, self._config)
@@ -89,7 +89,8 @@ def check_owner(workdir: pathlib.Path, config: dict) -> None:
     if not path.exists():
         return
     try:
-        differing = differences(json.loads(path.read_text()), config)
+        # Through JSON, which has lists for tuples.
+        differing = differences(json.loads(path.read_text()), json.loads(json.dumps(config)))
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read ({error}); choose another --workdir.") from error
     if differing:

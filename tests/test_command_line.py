@@ -13,7 +13,7 @@ WRONG = {
         ["--config=configs/li_audioset.py:fc3", "--workdir=x"],
         "no row 'fc3'; did you mean 'fc2'? rows: fc1, fc2, lstm",
     ),
-    "no row": (["--config=configs/li_audioset.py", "--workdir=x"], "rows: fc1, fc2, lstm"),
+    "rows": (["--config=configs/li_audioset.py", "--workdir=x", "--rows=fc3"], "has no 'fc3'; did you mean 'fc2'?"),
     "study": (
         ["--config=configs/lee.py:fc1", "--workdir=x"],
         "no such file; studies: configs/fagan_gtzan.py, configs/li_audioset.py",

@@ -11,6 +11,7 @@ LEVEL = {  # a module imports from its own level's listed neighbours and from hi
     "recipes": 0,
     "train": 1,
     "evaluate": 2,
+    "report": 2,
     "tasks": 3,
     "checkpoint": 3,
     "writer": 3,

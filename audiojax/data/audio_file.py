@@ -11,6 +11,7 @@ import soxr
 EXTENSIONS = (".au", ".flac", ".mp3", ".ogg", ".wav")
 RATES_HZ = (1_000, 1_000_000)  # a header that says anything else is damaged
 BLOCK = 2**20  # frames
+MP3_RATES_HZ = (8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 UNKNOWN_BYTES = 0x7FFF_0000  # no clip is this long; written by programs that do not know the length beforehand
 
 # What soundfile reads as int16 without loss, and how the depths that are not 16 bits are called.
@@ -149,3 +150,12 @@ def ogg_missing(content: bytes) -> int:
         return 1
     missing = 27 + page[26] + sum(page[27 : 27 + page[26]]) - len(page)
     return missing if missing > 0 else int(not page[5] & 4)
+
+
+def encode_mp3(audio_T: np.ndarray, sample_rate_hz: int) -> bytes:
+    """Mono int16 samples as an MP3 file of about 50 kbit/s; a rate that MP3 does not have becomes 44.1 kHz."""
+    if sample_rate_hz not in MP3_RATES_HZ:
+        audio_T, sample_rate_hz = soxr.resample(audio_T, sample_rate_hz, 44_100, "HQ"), 44_100
+    file = io.BytesIO()
+    soundfile.write(file, audio_T, sample_rate_hz, format="MP3")
+    return file.getvalue()

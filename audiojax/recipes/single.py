@@ -34,7 +34,6 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     writer = Writer(workdir, config.to_dict())
     if result := read_result(workdir):
         console.say(f"{workdir} is finished; to run it again choose another --workdir.")
-        console.show(console.result_table(result))
         return result
 
     prepared = open_data(config.data, raw_dir, data_dir)
@@ -92,7 +91,6 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     writer.close()
     checkpoints.close()
     writer.result(result)
-    console.show(console.result_table(result))
     console.say(f"results: {workdir / 'result.json'}")
     return result
 

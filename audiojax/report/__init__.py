@@ -1,0 +1,1 @@
+"""What a study's runs amount to: tables, plots, and one page with both."""

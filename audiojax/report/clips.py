@@ -1,0 +1,97 @@
+"""Which test examples a report shows, what they look like and what they sound like."""
+
+import base64
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+from audiojax.data import prepared as prepared_data
+from audiojax.data import segments
+from audiojax.data.store import Index
+from audiojax.report import plots
+
+try:
+    from audiojax.data.audio_file import encode_mp3
+except (ImportError, OSError):  # OSError: soundfile without libsndfile
+    encode_mp3 = None
+
+SHOWN = 3  # examples of each kind
+LONGEST_S = 5.0  # of a longer one, its beginning
+
+
+class Sound(NamedTuple):
+    """Where the test examples of a run can be read.
+
+    name: of the released split. audio: int16 [samples], its clips end to end, as `index` has them.
+    window: samples of an example; 0 where examples are whole clips.
+    """
+
+    name: str
+    audio: np.ndarray
+    index: Index
+    sample_rate_hz: int
+    window: int
+
+
+def choose(score_NK: np.ndarray, label: np.ndarray, id_N: np.ndarray) -> dict[str, list[int]]:
+    """Rows of the examples worth a look, by kind, at most one of a clip in each.
+
+    Args:
+      score_NK: probabilities. label: int [N], or multi-hot [N, K]; right is whose first class is among its labels.
+    """
+    order_NK = np.argsort(-score_NK, axis=1, kind="stable")[:, :2]
+    first_N, second_N = np.take_along_axis(score_NK, order_NK, 1).T
+    hot_N = label == order_NK[:, 0] if label.ndim == 1 else np.take_along_axis(label, order_NK[:, :1], 1)[:, 0]
+    right_N = hot_N.astype(bool)
+    rank_of_kind = {
+        "Most confident, right": np.where(right_N, -first_N, np.inf),
+        "Most confident, wrong": np.where(right_N, np.inf, -first_N),
+        "Least decided": first_N - second_N,
+    }
+    return {kind: first_of_each(rank_N, id_N) for kind, rank_N in rank_of_kind.items()}
+
+
+def first_of_each(rank_N: np.ndarray, id_N: np.ndarray) -> list[int]:
+    """The rows of the smallest finite ranks, one of each id."""
+    row_of_id = {}
+    for row in np.argsort(rank_N, kind="stable"):
+        if len(row_of_id) == SHOWN or not np.isfinite(rank_N[row]):
+            break
+        row_of_id.setdefault(id_N[row], int(row))
+    return list(row_of_id.values())
+
+
+def open_sound(config: dict, data_dir: pathlib.Path) -> Sound | str:
+    """The test split of a run's config, or the sentence why its examples have no picture and no sound."""
+    data, without = config["data"], "The clips below are without picture and sound: "
+    prepared = prepared_data.find(data["name"], data["variant"], data_dir)
+    # A split file cuts its test clips from the split that the protocol trains on.
+    split = data["protocols"][config["protocol"]]["train" if data["split_file"] else "test"]
+    if prepared is None or split not in prepared.examples:
+        return f"{without}{data['name']} ({data['variant']}), split {split}, is not in the data folder."
+    if prepared.step_shape or prepared.input_dtype != "int16":
+        return f"{without}{data['name']} holds no audio."
+    if encode_mp3 is None:
+        return f"{without}soundfile cannot be imported here."
+    window = segments.steps_of(data["segment"]["seconds"], prepared.sample_rate_hz, "seconds")
+    return Sound(split, prepared.inputs(split), prepared.index(split), prepared.sample_rate_hz, window)
+
+
+def cut(sound: Sound, clip: str, offset: int) -> np.ndarray | None:
+    """int16 [samples] of the example that begins at `offset` of a clip; None where the data does not have it."""
+    row = np.searchsorted(sound.index.id, clip)
+    if row == len(sound.index.id) or sound.index.id[row] != clip or sound.index.length[row] <= offset:
+        return None
+    start, length = sound.index.start[row] + offset, sound.index.length[row] - offset
+    samples = min(length, sound.window or length, round(LONGEST_S * sound.sample_rate_hz))
+    return sound.audio[start : start + samples]
+
+
+def media(audio_T: np.ndarray, sample_rate_hz: int) -> dict[str, str]:
+    """A clip's "picture" (SVG) and "audio" (MP3) as data URIs."""
+    mp3 = base64.b64encode(encode_mp3(audio_T, sample_rate_hz)).decode()
+    return {
+        "picture": plots.data_uri(plots.clip(audio_T, sample_rate_hz)),
+        "audio": f"data:audio/mpeg;base64,{mp3}",
+    }

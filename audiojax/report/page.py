@@ -1,0 +1,272 @@
+"""The report of a study: its table in three formats, and one page that needs nothing beside itself."""
+
+import json
+import pathlib
+import shlex
+from typing import NamedTuple
+
+import jinja2
+import numpy as np
+
+from audiojax.errors import RunError
+from audiojax.report import clips, plots, table
+from audiojax.report.table import Entry, Measure, Run
+from audiojax.writer import write_atomically
+
+MANY = 20  # classes; of more, the best and the worst 10
+Table = tuple[list[str], list[list[str]]]  # header, lines
+
+
+class Example(NamedTuple):
+    """A test example on the page. media: key of its picture and sound, "" where there are none.
+
+    true: names of its classes. places: the first two classes, each with its probability.
+    """
+
+    id: str
+    media: str
+    true: str
+    places: list[tuple[str, str]]
+
+
+class Detail(NamedTuple):
+    """A row under one protocol. Pictures are data URIs; multi-label data have no confusion.
+
+    shown: which of its runs the details are of. unit: what confusion and classes count, where that are not examples.
+    heard: why the examples have no picture and no sound, or how much of them; "" where they are whole.
+    """
+
+    protocol: str
+    summary: str
+    shown: str
+    curves: str
+    confusion: str | None
+    scores: Table
+    classes: Table
+    classes_shown: str
+    unit: str
+    examples: dict[str, list[Example]]
+    heard: str
+    command: str
+    config: str
+    provenance: dict[str, str]
+
+
+def write(study: str, rows: dict, workdir: pathlib.Path, data_dir: pathlib.Path) -> None:
+    """Writes table.md, table.csv, table.tex and report.html into `workdir`.
+
+    Args:
+      rows: the study's ROWS. workdir: holds ROW/PROTOCOL/split_N. data_dir: where its data set is prepared; pictures
+        and sounds of clips come from there.
+
+    Raises:
+      RunError: a file of a finished run that cannot be read.
+    """
+    runs = table.read_runs(workdir)
+    entries = table.summarise(rows, runs)
+    note = table.footnote(entries, runs)
+    texts = {"md": table.markdown(entries, note), "csv": table.csv(entries), "tex": table.latex(entries, note)}
+    for suffix, text in texts.items():
+        write_atomically(workdir / f"table.{suffix}", text)
+    write_atomically(workdir / "report.html", render(study, entries, runs, note, data_dir))
+
+
+def render(study: str, entries: list[Entry], runs: list[Run], note: str, data_dir: pathlib.Path) -> str:
+    """The page."""
+    wanted = list(entries[0].published) if entries else []
+    media = {}
+    sections = {
+        entry.row: [
+            detail([run for run in runs if (run.row, run.protocol) == (entry.row, protocol)], entry, data_dir, media)
+            for protocol in entry.outcomes
+        ]
+        for entry in entries
+    }
+    shown = [m for m in wanted if any(entry.has(protocol, m) for entry in entries for protocol in entry.outcomes)]
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("audiojax.report", ""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.jinja").render(
+        study=study,
+        entries=entries,
+        anchors={row: f"row-{number}" for number, (row, details) in enumerate(sections.items(), 1) if details},
+        sections=sections,
+        table=table.cells(entries),
+        note=note,
+        examples=example_counts(runs),
+        facts=facts(runs),
+        skipped=unique(tuple(item) for run in runs for item in run.result["skipped"]),
+        overviews={str(m): plots.data_uri(plots.overview(entries, m)) for m in shown},
+        media=media,
+    )
+
+
+def detail(runs: list[Run], entry: Entry, data_dir: pathlib.Path, media: dict) -> Detail:
+    """What the page says of the runs of one row and protocol, in depth of the first; adds its clips to `media`."""
+    run, protocol = runs[0], runs[0].protocol
+    config, result = run.config, run.result
+    curves = read_curves(run.folder / "metrics.jsonl")
+    scores = entry.outcomes[protocol].scores
+    selected, headline = config["select"], next(iter(scores), None)
+    metric = headline.metric if selected == "loss" and headline else selected
+    drawn = plots.learning_curves(curves, metric if f"valid/{metric}" in curves else "loss", result["best_step"])
+    by_class = result["per_class"]["test"][0]
+    matrix = by_class.get("confusion")
+    classes, classes_shown = class_table(result["classes"], by_class)
+    sound = clips.open_sound(config, data_dir)
+    return Detail(
+        protocol=protocol,
+        summary=f"{headline} {table.spread(scores[headline])}" if headline else "",
+        shown=shown_of(runs),
+        curves=plots.data_uri(drawn),
+        confusion=plots.data_uri(plots.confusion(np.array(matrix), result["classes"])) if matrix else None,
+        scores=score_table(result),
+        classes=classes,
+        classes_shown=classes_shown,
+        unit="of clips, their windows averaged" if f"loss{table.CLIPS}" in result["metrics"]["test"] else "",
+        examples=examples(run, sound, media),
+        heard=heard(sound),
+        command=command(run),
+        config=json.dumps(config, indent=2, ensure_ascii=False),
+        provenance={"device": result["device"], "commit": result["commit"] or "–"} | result["versions"],
+    )
+
+
+def read_curves(path: pathlib.Path) -> dict[str, plots.Curve]:
+    """metrics.jsonl as name -> (step [S], value [S, replicas]). Raises RunError where it cannot be read."""
+    points = {}
+    try:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            values = json.loads(line)
+            step = values.pop("step")
+            for name, replicas in values.items():
+                points.setdefault(name, []).append((step, replicas))
+        return {
+            name: (np.array([step for step, _ in line]), np.array([replicas for _, replicas in line], float))
+            for name, line in points.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{path} cannot be read ({error}); delete its folder to run it again.") from error
+
+
+def shown_of(runs: list[Run]) -> str:
+    """Which run, and which of its seeds, the details are of."""
+    first, replicas = runs[0], runs[0].result["replicas"]
+    other_seeds = f", the first of {replicas} (the curves show all)" if replicas > 1 else ""
+    other_splits = f", the first of {len(runs)} splits" if len(runs) > 1 else ""
+    return f"Shown: split {first.split_seed}{other_splits}; seed {first.result['seed']}{other_seeds}."
+
+
+def score_table(result: dict) -> Table:
+    """All scores of the first seed on every split, with the published ones and the test split's 95 % interval."""
+    metrics, published, ci95 = result["metrics"], result["published"], result["ci95"].get("test", {})
+    lines = []
+    for metric in metrics["test"]:
+        values = [metrics[split].get(metric, [None])[0] for split in metrics]
+        beside = [f"{table.number(of[metric])} ({split})" for split, of in published.items() if metric in of]
+        ends = [table.number(end) for end in ci95.get(metric, [[]])[0]]
+        lines.append([str(Measure("test", metric)), *map(table.number, values), "–".join(ends), ", ".join(beside)])
+    return ["metric", *metrics, "95 % (test)", "published"], lines
+
+
+def class_table(classes: list[str], by_class: dict) -> tuple[Table, str]:
+    """What each class scored on test, and which classes these are: of many the best and the worst."""
+    columns = ("precision", "recall", "f1") if "f1" in by_class else ("average_precision", "auc")
+    judge = "f1" if "f1" in columns else "average_precision"
+    score_K, support_K = by_class[judge], by_class["support"]
+    shown, which = list(range(len(classes))), ""
+    if len(classes) > MANY:
+        ranked = sorted((k for k in shown if support_K[k]), key=lambda k: -score_K[k])
+        half = min(MANY, len(ranked)) // 2
+        shown = ranked[:half] + ranked[half - min(MANY, len(ranked)) :]
+        which = f"{len(shown)} of {len(classes)}, the best and the worst of those in the test split"
+    lines = [[classes[k], *(table.number(by_class[name][k]) for name in columns), f"{support_K[k]:,}"] for k in shown]
+    return (["class", *(name.replace("_", " ") for name in columns), "support"], lines), which
+
+
+def examples(run: Run, sound: clips.Sound | str, media: dict) -> dict[str, list[Example]]:
+    """The test examples of a run that are worth a look, by kind; their pictures and sounds go to `media`."""
+    path, classes = run.folder / "predictions" / "test.npz", run.result["classes"]
+    try:
+        with np.load(path) as arrays:
+            id_N, offset_N, label, score = (arrays[name] for name in ("id", "offset", "label", "score"))
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(f"{path} cannot be read ({error}); delete its folder to run it again.") from error
+    score_NK = score if score.ndim == 2 else score[0]
+
+    def example(row: int) -> Example:
+        true = [label[row]] if label.ndim == 1 else np.flatnonzero(label[row])
+        places = np.argsort(-score_NK[row], kind="stable")[:2]
+        return Example(
+            id=str(id_N[row]) + at(sound, offset_N[row]),
+            media=add_media(media, run.config["data"], sound, str(id_N[row]), int(offset_N[row])),
+            true=", ".join(classes[k] for k in true),
+            places=[(classes[k], f"{score_NK[row, k]:.3f}") for k in places],
+        )
+
+    return {kind: [example(row) for row in rows] for kind, rows in clips.choose(score_NK, label, id_N).items()}
+
+
+def heard(sound: clips.Sound | str) -> str:
+    """What is to be said of the examples' pictures and sounds, if anything."""
+    if isinstance(sound, str):
+        return sound
+    longest_s = (sound.window or sound.index.length.max()) / sound.sample_rate_hz
+    return f"Of the clips below, the first {clips.LONGEST_S:g} s." if longest_s > clips.LONGEST_S else ""
+
+
+def at(sound: clips.Sound | str, offset: int) -> str:
+    """ " at 3.0 s", where examples are windows of clips."""
+    return "" if isinstance(sound, str) or not sound.window else f" at {offset / sound.sample_rate_hz:.1f} s"
+
+
+def add_media(media: dict, data: dict, sound: clips.Sound | str, clip: str, offset: int) -> str:
+    """Key of an example's picture and sound in `media`, where they are made once; "" where there are none."""
+    audio_T = None if isinstance(sound, str) else clips.cut(sound, clip, offset)
+    if audio_T is None:
+        return ""
+    key = f"{data['name']}/{data['variant']}/{sound.name}/{clip}@{offset}+{len(audio_T)}"
+    if key not in media:
+        media[key] = clips.media(audio_T, sound.sample_rate_hz)
+    return key
+
+
+def command(run: Run) -> str:
+    """The command that makes this run again, where nothing but the row, the data and the seeds was set."""
+    config = run.config
+    settings = {
+        "protocol": config["protocol"],
+        "data.variant": config["data"]["variant"],
+        "data.split_seed": run.split_seed,
+        "seed": config["seed"],
+        "replicas": config["replicas"],
+    }
+    flags = [f"--config=configs/{config['study']}.py:{config['row']}", "--workdir=DIR"]
+    return shlex.join(["python", "launch.py", *flags, *(f"--config.{key}={value}" for key, value in settings.items())])
+
+
+def example_counts(runs: list[Run]) -> Table:
+    """How many examples each protocol trains, validates and tests on; ranges where runs differ."""
+    parts, protocols = ("train", "valid", "test"), unique(run.protocol for run in runs)
+    of = lambda protocol: [run.result["examples"] for run in runs if run.protocol == protocol]
+    lines = [[name, *(table.span(count[part] for count in of(name)) for part in parts)] for name in protocols]
+    return ["protocol", *parts], sorted(lines, key=lambda line: table.protocol_order(line[0]))
+
+
+def facts(runs: list[Run]) -> list[str]:
+    """Sentences on the data: what is absent, left out, altered, odd."""
+    counts = [run.result["examples"] for run in runs]
+    absent = [
+        f"{split}: {n:,} examples of the release are absent." for of in counts for split, n in of["absent"].items()
+    ]
+    skipped = [f"{of['skipped']:,} items could not be read and were left out." for of in counts if of["skipped"]]
+    changed = [f"{n:,} examples {change}." for of in counts for change, n in of["changed"].items()]
+    return unique([*absent, *skipped, *changed, *(note for run in runs for note in run.result["notes"])])
+
+
+def unique(items) -> list:
+    return list(dict.fromkeys(items))

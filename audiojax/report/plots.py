@@ -1,0 +1,168 @@
+"""Pictures of the report, each a matplotlib Figure; on a page they are SVG, legible on light and on dark ground."""
+
+import io
+import urllib.parse
+import warnings
+from collections.abc import Iterable
+
+import librosa
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from audiojax.report.table import PROTOCOLS, Entry, Measure
+
+INK = "#757b85"  # of text and axes; in an SVG image it follows the reader's theme
+THEME = ":root{--ink:#5b636e}@media(prefers-color-scheme:dark){:root{--ink:#9aa4b1}}"
+COLOURS = dict(zip(PROTOCOLS, ("#e07b18", "#3b82f6")))
+OTHERS = ("#14a38b", "#a371f7", "#d6498f")  # of protocols with other names
+STYLE = {
+    **{"svg.fonttype": "none", "svg.hashsalt": "audiojax", "text.parse_math": False, "font.size": 9},
+    **{name: INK for name in ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")},
+    **{"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 9, "axes.titlelocation": "left"},
+    **{"legend.frameon": False, "legend.fontsize": 8, "axes.linewidth": 0.7},
+    **{"xtick.labelsize": 8, "ytick.labelsize": 8},
+}
+Curve = tuple[np.ndarray, np.ndarray]  # step [S], value [S, replicas]
+
+
+@matplotlib.rc_context(STYLE)
+def learning_curves(curves: dict[str, Curve], metric: str, best_steps: list[int]) -> Figure:
+    """Loss of training and validation, and a validation metric, over steps: replicas thin, their mean bold.
+
+    Args:
+      curves: "train/loss", "valid/loss", "valid/METRIC", … -> (step [S], value [S, replicas]).
+      metric: drawn beside the loss where it is another. best_steps: the step chosen for each replica.
+    """
+    panels = {"loss": ("train/loss", "valid/loss"), metric: (f"valid/{metric}",)}
+    figure = Figure((2.75 * len(panels), 2.8), layout="constrained")
+    for axes, (name, keys) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
+        drawn = {key: thinned(*curves[key]) for key in keys if key in curves}
+        for key, (step_S, value_SR) in drawn.items():
+            colour = COLOURS["paper" if key.startswith("train") else "honest"]
+            if value_SR.shape[1] > 1:
+                axes.plot(step_S, value_SR, color=colour, linewidth=0.7, alpha=0.4)
+            axes.plot(step_S, value_SR.mean(1), color=colour, linewidth=1.8, label=key.split("/")[0])
+        for number, step in enumerate(sorted(set(best_steps))):
+            label = None if number else "chosen"
+            axes.axvline(step, color=INK, linewidth=0.8, linestyle=(0, (3, 3)), label=label)
+        values = np.concatenate([np.ravel(value_SR) for _, value_SR in drawn.values()] or [np.ones(1)])
+        if name == "loss" and values.min() > 0 and values.max() > 20 * values.min():
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter("")
+        axes.set(title=str(Measure("test", name)), xlabel="step")
+        axes.legend()
+    return figure
+
+
+def thinned(step_S: np.ndarray, value_SR: np.ndarray, points: int = 200) -> Curve:
+    """At most `points` of a curve, each the mean of as many neighbours."""
+    bins = np.array_split(np.arange(len(step_S)), min(points, len(step_S)))
+    return np.array([step_S[b].mean() for b in bins]), np.array([value_SR[b].mean(0) for b in bins])
+
+
+@matplotlib.rc_context(STYLE)
+def confusion(counts_KK: np.ndarray, classes: list[str]) -> Figure:
+    """Confusion matrix of the classes that occur, rows the truth: colour by the share of its row, counts written in."""
+    occur = np.flatnonzero(counts_KK.sum(0) + counts_KK.sum(1))
+    counts_KK, classes = counts_KK[np.ix_(occur, occur)], [classes[k] for k in occur]
+    share_KK = counts_KK / np.maximum(counts_KK.sum(1, keepdims=True), 1)
+    side = (0.31 if len(classes) <= 20 else 0.24) * len(classes)
+    figure = Figure((side + 1.5, side + 1.3), layout="constrained")
+    axes = figure.subplots()
+    # An empty cell shows the page's ground.
+    axes.imshow(np.ma.masked_equal(share_KK, 0), "Blues", vmin=-0.15, vmax=1, interpolation="none")
+    for truth, chosen in np.argwhere(counts_KK):
+        colour = "#ffffff" if share_KK[truth, chosen] > 0.5 else "#10151c"
+        text = str(counts_KK[truth, chosen])
+        axes.text(chosen, truth, text, color=colour, size=9 - len(text), ha="center", va="center")
+    numbers = np.arange(len(classes))
+    axes.set_xticks(numbers, classes, rotation=90)
+    axes.set_yticks(numbers, classes)
+    axes.set_xticks(numbers[1:] - 0.5, minor=True)
+    axes.set_yticks(numbers[1:] - 0.5, minor=True)
+    axes.grid(which="minor", color=INK, alpha=0.2, linewidth=0.5)
+    axes.tick_params(which="both", length=0)
+    axes.spines[["top", "right"]].set_visible(True)
+    axes.set(xlabel="predicted", ylabel="true")
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def clip(audio_T: np.ndarray, sample_rate_hz: int) -> Figure:
+    """Waveform of a clip (int16, at its own scale) above its log-mel spectrogram (56 bands, 80 dB)."""
+    seconds, columns, bands, n_fft = len(audio_T) / sample_rate_hz, 150, 56, 2048
+    x_T = np.pad(audio_T / 32768, (0, max(n_fft - len(audio_T), 0)))
+    figure = Figure((3.6, 2.1))
+    wave, mel = figure.add_axes((0.15, 0.73, 0.82, 0.26)), figure.add_axes((0.15, 0.17, 0.82, 0.54))
+
+    parts = np.array_split(audio_T, min(columns, len(audio_T)))
+    low, high = (np.array([extreme(part) for part in parts], float) for extreme in (np.min, np.max))
+    times = np.linspace(0, seconds, len(parts))
+    wave.fill_between(times, low, high, color=COLOURS["honest"], linewidth=0.4)
+    peak = max(high.max(), -low.min(), 1)
+    wave.set(xlim=(0, seconds), ylim=(-peak, peak), xticks=[], yticks=[])
+    wave.spines[:].set_visible(False)
+
+    hop = max(len(x_T) // columns, 1)
+    power = librosa.feature.melspectrogram(y=x_T, sr=sample_rate_hz, n_fft=n_fft, hop_length=hop, n_mels=bands)
+    # In steps of 2 dB: to the eye the same, as a picture half the size.
+    level_db = 2 * np.round(librosa.power_to_db(power, ref=np.max) / 2)
+    mel.imshow(level_db, "magma", aspect="auto", origin="lower", interpolation="none", extent=(0, seconds, 0, bands))
+    edges_hz = librosa.mel_frequencies(bands, fmax=sample_rate_hz / 2)
+    marks_hz = [hz for hz in (500, 2000, 8000) if hz < sample_rate_hz / 2]
+    mel.set_yticks(np.interp(marks_hz, edges_hz, np.arange(bands)), [f"{hz / 1000:g} kHz" for hz in marks_hz])
+    mel.xaxis.set_major_locator(MaxNLocator(5))
+    mel.set_xlabel("s", labelpad=0)
+    mel.tick_params(length=2, labelsize=7)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def overview(entries: list[Entry], measure: Measure) -> Figure:
+    """A measure of every row: published, and under each protocol with its 95 % interval."""
+    figure = Figure((5.5, 0.9 + 0.3 * len(entries)), layout="constrained")
+    axes = figure.subplots()
+    height = np.arange(len(entries))
+    published = [np.nan if (value := entry.published[measure]) is None else value for entry in entries]
+    axes.plot(published, height, "D", color=INK, markerfacecolor="none", markersize=6, label="published")
+    for protocol, colour in colours(name for entry in entries for name in entry.outcomes).items():
+        shown = {
+            y: entry.outcomes[protocol].scores[measure]
+            for y, entry in enumerate(entries)
+            if entry.has(protocol, measure)
+        }
+        for y, score in shown.items():
+            if score.interval:
+                axes.hlines(y, *score.interval, color=colour, linewidth=1.4, alpha=0.5)
+        axes.plot([score.mean for score in shown.values()], list(shown), "o", color=colour, label=protocol)
+    axes.set_yticks(height, [entry.row for entry in entries])
+    axes.set_ylim(len(entries) - 0.5, -0.5)
+    axes.grid(color=INK, alpha=0.2, linewidth=0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel(str(measure))
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    figure.legend(loc="outside upper left", ncols=9)
+    return figure
+
+
+def colours(protocols: Iterable[str]) -> dict[str, str]:
+    """A colour for each protocol."""
+    present = {*protocols}
+    others = sorted(present - {*PROTOCOLS})
+    known = {name: colour for name, colour in COLOURS.items() if name in present}
+    return known | {name: OTHERS[number % len(OTHERS)] for number, name in enumerate(others)}
+
+
+def data_uri(figure: Figure) -> str:
+    """A figure as the address of an image that holds it: SVG, its text set by the reader's own fonts."""
+    file = io.StringIO()
+    with warnings.catch_warnings(), matplotlib.rc_context(STYLE):
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # Only its width is guessed; the reader's fonts draw it.
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    head = '<style type="text/css">'
+    svg = file.getvalue().replace(head, head + THEME, 1).replace(INK, f"var(--ink, {INK})")
+    return "data:image/svg+xml," + urllib.parse.quote(svg, safe=" /:;,.=+-()'!*@&?")

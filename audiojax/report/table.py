@@ -1,0 +1,293 @@
+"""A study's table: what its finished runs scored on test, beside what was published."""
+
+import csv as csv_format
+import io
+import json
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+from audiojax.errors import RunError
+
+PROTOCOLS = ("paper", "honest")  # first in every table, in this order; others follow by name
+UNPUBLISHED = (("accuracy",), ("mAUC", "mAP"))  # of a study without published scores: the first that the runs have
+CLIPS = "_group"  # suffix of a metric over clips, their windows averaged
+
+
+class Run(NamedTuple):
+    """A finished run. folder: WORKDIR/ROW/PROTOCOL/split_N. config, result: its config.json and result.json."""
+
+    folder: pathlib.Path
+    row: str
+    protocol: str
+    split_seed: int
+    config: dict
+    result: dict
+
+
+class Measure(NamedTuple):
+    """A test metric. split: "test", or a subset of it such as "test_public"."""
+
+    split: str
+    metric: str
+
+    def __str__(self):
+        name, clips = self.metric.removesuffix(CLIPS), self.metric.endswith(CLIPS)
+        return name + " of clips" * clips + f" ({self.split})" * (self.split != "test")
+
+
+class Score(NamedTuple):
+    """A measure over all seeds and splits of a row under one protocol.
+
+    mean: NaN where it is not finite in one of them. std: with ddof 1; None of a single value.
+    interval: (low, high), the runs' 95 % intervals with their ends averaged; None where the metric has none.
+    values: how many the mean is of.
+    """
+
+    mean: float
+    std: float | None
+    interval: tuple[float, float] | None
+    values: int
+
+
+class Outcome(NamedTuple):
+    """What the runs of a row came to under one protocol.
+
+    seeds, splits: how many different ones. train_s: mean of the runs' training times, each of all its seeds together.
+    test_examples: mean over the runs, rounded. absent: examples of the complete release that were not there.
+    """
+
+    scores: dict[Measure, Score]
+    seeds: int
+    splits: int
+    parameters: int
+    train_s: float
+    test_examples: int
+    absent: int
+
+
+class Entry(NamedTuple):
+    """A row of the table. published: every measure of the table, None where the study has no number for this row."""
+
+    row: str
+    published: dict[Measure, float | None]
+    outcomes: dict[str, Outcome]
+
+    def gap(self, measure: Measure) -> float | None:
+        """Mean under `paper` less mean under `honest`; None where one of them is missing."""
+        means = [self.outcomes[name].scores[measure].mean for name in PROTOCOLS if self.has(name, measure)]
+        return means[0] - means[1] if len(means) == 2 else None
+
+    def has(self, protocol: str, measure: Measure) -> bool:
+        return protocol in self.outcomes and measure in self.outcomes[protocol].scores
+
+
+def read_runs(workdir: pathlib.Path) -> list[Run]:
+    """The finished runs below `workdir`, by row, protocol and split seed; folders without a result.json are not.
+
+    Raises:
+      RunError: a config.json or result.json that cannot be read.
+    """
+    runs = []
+    for path in workdir.glob("*/*/split_*/result.json"):
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"))
+            config = json.loads(path.with_name("config.json").read_text(encoding="utf-8"))
+            split_seed, _ = config["data"]["split_seed"], result["metrics"]["test"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(
+                f"{path} cannot be read ({type(error).__name__}: {error}); delete its folder to run it again."
+            ) from error
+        protocol = path.parent.parent
+        runs.append(Run(path.parent, protocol.parent.name, protocol.name, split_seed, config, result))
+    return sorted(runs, key=lambda run: (run.row, protocol_order(run.protocol), run.split_seed))
+
+
+def protocol_order(name: str) -> tuple:
+    return (PROTOCOLS.index(name) if name in PROTOCOLS else len(PROTOCOLS), name)
+
+
+def summarise(rows: dict, runs: list[Run]) -> list[Entry]:
+    """One entry for each row of a study's ROWS, in their order, also for those without a run.
+
+    Args:
+      rows: row -> {"published": {split: {metric: value}}, ...}. runs: those of other rows are left out.
+    """
+    runs = [run for run in runs if run.row in rows]
+    wanted, entries = measures(rows, runs), []
+    for row, settings in rows.items():
+        own = [run for run in runs if run.row == row]
+        published = {m: settings["published"].get(m.split, {}).get(m.metric) for m in wanted}
+        protocols = sorted({run.protocol for run in own}, key=protocol_order)
+        of_protocol = {name: [run for run in own if run.protocol == name] for name in protocols}
+        entries.append(Entry(row, published, {name: outcome(own, wanted) for name, own in of_protocol.items()}))
+    return entries
+
+
+def measures(rows: dict, runs: list[Run]) -> list[Measure]:
+    """What the table shows: every published test metric, in the order of first appearance, each followed by the same
+    metric over the whole test split and over clips where runs have these."""
+    scored = {Measure(split, metric) for run in runs for split, of in run.result["metrics"].items() for metric in of}
+    published = [
+        Measure(split, metric)
+        for settings in rows.values()
+        for split, metrics in settings["published"].items()
+        for metric in metrics
+        if split not in ("train", "valid")
+    ]
+    if not published:
+        whole = lambda metrics: [Measure("test", metric) for metric in metrics]
+        published = next((whole(names) for names in UNPUBLISHED if scored.issuperset(whole(names))), [])
+        published = published or whole({run.config["select"]: None for run in runs})
+    found = []
+    for split, metric in published:
+        also = [Measure("test", metric), Measure(split, metric + CLIPS), Measure("test", metric + CLIPS)]
+        found += [Measure(split, metric), *(measure for measure in also if measure in scored)]
+    return list(dict.fromkeys(found))
+
+
+def outcome(runs: list[Run], wanted: list[Measure]) -> Outcome:
+    """What runs of one row and protocol came to; of `wanted`, what they have."""
+    results = [run.result for run in runs]
+    seeds = {result["seed"] + replica for result in results for replica in range(result["replicas"])}
+    return Outcome(
+        scores={
+            m: score(results, m) for m in wanted if all(m.metric in r["metrics"].get(m.split, ()) for r in results)
+        },
+        seeds=len(seeds),
+        splits=len({run.split_seed for run in runs}),
+        parameters=max(result["parameters"] for result in results),
+        train_s=float(np.mean([result["time_s"]["train"] for result in results])),
+        test_examples=round(np.mean([result["examples"]["test"] for result in results])),
+        absent=max(sum(result["examples"]["absent"].values()) for result in results),
+    )
+
+
+def score(results: list[dict], measure: Measure) -> Score:
+    """A measure over all replicas of all results."""
+    split, metric = measure
+    # JSON has null for what is not finite, which becomes NaN and stays it.
+    values = np.array([value for result in results for value in result["metrics"][split][metric]], float)
+    between = [ends for result in results for ends in result.get("ci95", {}).get(split, {}).get(metric, ())]
+    interval = tuple(np.array(between, float).mean(0).tolist()) if len(between) == len(values) else None
+    std = float(values.std(ddof=1)) if len(values) > 1 else None
+    return Score(float(values.mean()), std, interval, len(values))
+
+
+def cells(entries: list[Entry]) -> tuple[list[str], list[list[str]]]:
+    """The table as read by people: its header, and a line for each row and metric.
+
+    A metric over clips that the study has no number for is no line of its own but a column, of the last protocol.
+    """
+    wanted = list(entries[0].published) if entries else []
+    protocols = sorted({name for entry in entries for name in entry.outcomes}, key=protocol_order)
+    last = "honest" if "honest" in protocols else (protocols or [""])[-1]
+    beside = lambda m: Measure(m.split, m.metric + CLIPS)
+    unpublished = [m for m in wanted if all(entry.published[m] is None for entry in entries)]
+    aside = {beside(m) for m in wanted}.intersection(unpublished)
+    lines = [m for m in wanted if m not in aside]
+    several = len(lines) > 1
+    gaps = all(name in protocols for name in PROTOCOLS)
+    header = ["row", *["metric"] * several, "published", *protocols]
+    header += ["gap"] * gaps + [f"{last}, clips"] * bool(aside) + ["parameters", "s"]
+    table = []
+    for entry in entries:
+        first = next(iter(entry.outcomes.values()), None)
+        seconds = np.mean([outcome.train_s for outcome in entry.outcomes.values()]) if first else None
+        show = lambda name, m, entry=entry: spread(entry.outcomes[name].scores[m]) if entry.has(name, m) else "–"
+        for m in lines:
+            line = [entry.row, *[str(m)] * several, number(entry.published[m])]
+            line += [show(name, m) for name in protocols]
+            line += [number(entry.gap(m), "+.3f")] * gaps + [show(last, beside(m))] * bool(aside)
+            table.append(line + [number(first and first.parameters, ",d"), number(seconds, ",.0f")])
+    return header, table
+
+
+def number(value: float | None, form: str = ".3f") -> str:
+    return "–" if value is None or not np.isfinite(value) else format(value, form).replace("-", "−")
+
+
+def spread(score: Score) -> str:
+    """A score as "0.712 ± 0.034 (0.62–0.80)"."""
+    text = number(score.mean)
+    if score.std is not None and np.isfinite(score.std):
+        text += f" ± {number(score.std)}"
+    if score.interval and np.isfinite(score.interval).all():
+        text += " ({}–{})".format(*(number(end, ".2f") for end in score.interval))
+    return text
+
+
+def footnote(entries: list[Entry], runs: list[Run]) -> str:
+    """One line: the metrics, the data, how much of it, how many seeds and splits, what the table's numbers are."""
+    if not runs:
+        return "No run is finished yet."
+    shown = ", ".join(str(m) for m in entries[0].published) if entries else "–"
+    sets = sorted({(run.config["data"]["name"], run.result["variant"]) for run in runs})
+    data = ", ".join(name if variant == "released" else f"{name} ({variant})" for name, variant in sets)
+    if any(variant == "stand_in" for _, variant in sets):
+        data += ": synthesised data, whose scores say nothing about the study"
+    protocols = sorted({run.protocol for run in runs}, key=protocol_order)
+    of_protocol = lambda name: [run.result for run in runs if run.protocol == name]
+    tests = [f"{span(r['examples']['test'] for r in of_protocol(name))} ({name})" for name in protocols]
+    groups = [outcome([run for run in runs if (run.row, run.protocol) == key], []) for key in run_keys(runs)]
+    absent = max(group.absent for group in groups)
+    parts = f"a part of it, {absent:,} examples of the release are absent" if absent else "complete"
+    return (
+        f"Scores: {shown}. Data: {data}; {parts}. Test examples: {', '.join(tests)}."
+        f" Seeds: {span(group.seeds for group in groups)}; splits: {span(group.splits for group in groups)}."
+        " Mean ± standard deviation over seeds and splits; in brackets the 95 % interval by bootstrap over groups of"
+        " the test examples, its ends averaged; gap: paper − honest; s: training time of a run, all its seeds together."
+    )
+
+
+def run_keys(runs: list[Run]) -> list[tuple[str, str]]:
+    """(row, protocol) of all runs, each once."""
+    return list(dict.fromkeys((run.row, run.protocol) for run in runs))
+
+
+def span(values) -> str:
+    """ "3", or "1–3"."""
+    ends = sorted({*values})
+    return f"{ends[0]:,}" if len(ends) == 1 else f"{ends[0]:,}–{ends[-1]:,}"
+
+
+def markdown(entries: list[Entry], note: str) -> str:
+    """The table in Markdown, `note` below it."""
+    header, table = cells(entries)
+    line = lambda values: "| " + " | ".join(value.replace("|", "\\|") for value in values) + " |"
+    rule = line(["---"] * (len(header) - 2) + ["---:"] * 2)
+    return "\n".join([line(header), rule, *map(line, table), "", note]) + "\n"
+
+
+def latex(entries: list[Entry], note: str) -> str:
+    """The table as a tabular of booktabs, `note` below it as a comment."""
+    header, table = cells(entries)
+    line = lambda values: " & ".join(map(escape_latex, values)) + r" \\"
+    columns = "l" * (len(header) - 2) + "rr"
+    begin, end = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule"], [r"\bottomrule", r"\end{tabular}"]
+    return "\n".join([*begin, line(header), r"\midrule", *map(line, table), *end, f"% {note}"]) + "\n"
+
+
+LATEX = {character: f"\\{character}" for character in "&%$#_{}"}
+LATEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+LATEX |= {"±": r"$\pm$", "−": "$-$", "–": "--"}
+
+
+def escape_latex(text: str) -> str:
+    return "".join(LATEX.get(character, character) for character in text)
+
+
+def csv(entries: list[Entry]) -> str:
+    """The table for programs: a line for each row, protocol and metric, in full precision; empty where nothing is."""
+    file = io.StringIO()
+    writer = csv_format.writer(file, lineterminator="\n")
+    fields = ("row", "protocol", "split", "metric", "published", "mean", "std", "low", "high", "values", "gap")
+    writer.writerow((*fields, "seeds", "splits", "parameters", "train_s", "test_examples", "absent"))
+    for entry in entries:
+        for protocol, of in (entry.outcomes or {"": None}).items():
+            for measure, published in entry.published.items():
+                mean, std, interval, values = of.scores[measure] if entry.has(protocol, measure) else (None,) * 4
+                scores = (mean, std, *(interval or (None, None)), values, entry.gap(measure))
+                writer.writerow((entry.row, protocol, *measure, published, *scores, *(of[1:] if of else (None,) * 6)))
+    return file.getvalue()

@@ -1,0 +1,116 @@
+"""A whole table: every run once, whatever interrupts it; what fails is said and tried again."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from audiojax.errors import ConfigError, RunError
+from audiojax.recipes import table
+from configs import fagan_gtzan, li_audioset, rit_nsynth
+from tests.conftest import ROOT, launch
+
+SMALL = {"data.variant": "stand_in", "steps": 4, "eval_every": 2.0, "steps_per_call": 1, "batch_size": 64}
+ALL = {"rows": [], "protocols": []}
+
+
+def run(workdir, data_dir, chosen, splits=1, **overrides):
+    table.run(li_audioset.get_config(), SMALL | overrides, ALL | chosen, splits, workdir, None, data_dir)
+
+
+def plan(study, overrides, chosen, splits, workdir):
+    return table.plan(study, study.get_config(), overrides, ALL | chosen, splits, workdir)
+
+
+@pytest.mark.parametrize("study", ["fagan_gtzan", "li_audioset", "rit_nsynth", "ntu_freesound"])
+def test_every_row_is_planned_under_both_protocols(study, tmp_path):
+    module = importlib.import_module(f"configs.{study}")
+    runs = plan(module, {"epochs": 2.0}, {}, 2, tmp_path)
+    folders = [folder.relative_to(tmp_path).parts for folder, _ in runs]
+    cuts = ("split_0", "split_1")
+    assert folders == [(row, p, cut) for row in module.ROWS for p in ("paper", "honest") for cut in cuts]
+    for (row, protocol, cut), (_, config) in zip(folders, runs):
+        assert (config.row, config.protocol) == (row, protocol) and config.data.split_seed == int(cut[-1])
+        assert (config.epochs, config.steps, config.examples) == (2.0, 0, 0)
+
+
+def test_overrides_stand_above_the_rows_own_values(tmp_path):
+    [(_, config)] = plan(rit_nsynth, {"optim.lr": 0.5}, {"rows": ["simple"], "protocols": ["paper"]}, 1, tmp_path)
+    assert config.optim.lr == 0.5 and rit_nsynth.get_config("simple").optim.lr == 0.01
+    [(_, config)] = plan(fagan_gtzan, {"model.cell": "gru"}, {"rows": ["lstm"], "protocols": ["paper"]}, 1, tmp_path)
+    assert config.model.cell == "gru" and config.model.stages == fagan_gtzan.get_config("lstm").model.stages
+
+
+@pytest.mark.parametrize(
+    ("overrides", "chosen", "splits", "sentence"),
+    [
+        ({}, {"rows": ["fc3"]}, 1, "--rows: li_audioset has no 'fc3'; did you mean 'fc2'"),
+        ({}, {"protocols": ["fair"]}, 1, "--protocols: li_audioset has no 'fair'"),
+        ({"steps": 3, "epochs": 3.0}, {}, 1, "exactly one of epochs, steps and examples"),
+        ({}, {}, 0, "--splits=0 must be at least 1"),
+        ({"data.split_file": "folds.csv"}, {}, 2, "1 where data.split_file makes the cut"),
+    ],
+)
+def test_what_cannot_be_planned_is_said(tmp_path, overrides, chosen, splits, sentence):
+    config = li_audioset.get_config()
+    config.update_from_flattened_dict(overrides)
+    with pytest.raises(ConfigError, match=sentence):
+        table.plan(li_audioset, config, overrides, ALL | chosen, splits, tmp_path)
+
+
+def test_what_fails_is_said_and_the_rest_goes_on(data_dir, tmp_path):
+    broken = tmp_path / "fc1" / "paper" / "split_0"
+    broken.mkdir(parents=True)
+    (broken / "checkpoints").write_text("not a folder")
+    chosen = {"rows": ["fc1", "fc2"], "protocols": ["paper"]}
+    with pytest.raises(RunError, match=r"1 of 2 runs failed \(fc1/paper/split_0: .*cannot be saved"):
+        run(tmp_path, data_dir, chosen)
+    other = tmp_path / "fc2" / "paper" / "split_0" / "result.json"
+    finished = other.stat().st_mtime_ns
+    text = (tmp_path / "table.md").read_text()
+    assert "| fc2 |" in text and (tmp_path / "report.html").exists()
+
+    (broken / "checkpoints").unlink()
+    run(tmp_path, data_dir, chosen)
+    assert (broken / "result.json").exists() and other.stat().st_mtime_ns == finished
+
+
+def test_folder_of_other_settings_stops_the_table_before_anything_runs(data_dir, tmp_path):
+    chosen = {"rows": ["fc1"], "protocols": ["paper"]}
+    run(tmp_path, data_dir, chosen)
+    with pytest.raises(RunError, match="fc1/paper/split_0 belongs to a run with seed=0 .now 3."):
+        run(tmp_path, data_dir, chosen | {"protocols": ["honest", "paper"]}, seed=3)
+    assert not (tmp_path / "fc1" / "honest").exists()
+
+
+def test_killed_table_does_nothing_twice_and_leaves_nothing_out(data_dir, tmp_path):
+    """SIGKILL while the second of four runs trains."""
+    flags = [
+        *("--config=configs/li_audioset.py", "--rows=fc1", "--splits=2", "--replicas=2"),
+        *(f"--config.{key}={value}" for key, value in SMALL.items()),
+        *(f"--workdir={tmp_path}", f"--data_dir={data_dir}"),
+    ]
+    results = [tmp_path / "fc1" / p / f"split_{s}" / "result.json" for p in ("paper", "honest") for s in (0, 1)]
+    command = [sys.executable, "launch.py", *flags]
+    killed = subprocess.Popen(command, cwd=ROOT, env=os.environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    log = results[1].parent / "metrics.jsonl"
+    while killed.poll() is None and not (log.exists() and log.read_text()):
+        time.sleep(0.001)
+    assert killed.poll() is None
+    killed.kill()
+    killed.wait()
+    assert results[0].exists() and not results[-1].exists()
+    before = results[0].stat().st_mtime_ns
+
+    done = launch(*flags)
+    assert done.returncode == 0, done.stderr
+    assert results[0].stat().st_mtime_ns == before
+    found = [json.loads(path.read_text()) for path in results]
+    assert all(result["replicas"] == 2 and result["steps"] == 4 for result in found)
+    assert "± " in (tmp_path / "table.md").read_text()
+    listed = launch("--config=configs/li_audioset.py", "--list", f"--workdir={tmp_path}")
+    assert "675,087" in listed.stdout and "honest mAUC" in " ".join(listed.stdout.split())

@@ -1,0 +1,85 @@
+"""Small finished runs, written as a run writes them, with scores that the test chooses."""
+
+import pathlib
+
+import numpy as np
+
+from audiojax import metrics
+from audiojax.data import store
+from audiojax.data.prepared import Prepared
+from audiojax.data.splits import Part
+from audiojax.writer import Writer
+
+RATE_HZ = 8000
+CLASSES = ["cat", 'dog "<b>&', "鳥"]
+IDS = ["a</script><script>hacked=1</script>", "b' onerror='hacked=1", 'c" onload="hacked=1', "d&amp;", "音", "plain"]
+
+
+def config_of(protocol: str, split_seed: int = 0, select: str = "accuracy", name: str = "tones", seconds: float = 0.5):
+    data = {
+        "name": name,
+        "variant": "released",
+        "split_seed": split_seed,
+        "split_file": "",
+        "segment": {"seconds": seconds},
+        "protocols": {protocol: {"train": "half", "test": "all"}},
+    }
+    return {
+        **{"study": "study", "row": "row", "protocol": protocol, "seed": 0, "replicas": 1},
+        **{"data": data, "select": select},
+    }
+
+
+def result_of(test: dict[str, list], ci95: dict | None = None, **other) -> dict:
+    """result.json with these test scores, each over replicas."""
+    replicas = len(next(iter(test.values())))
+    plain = {
+        **{"variant": "released", "seed": 0, "replicas": replicas, "published": {}, "parameters": 1234},
+        **{"best_step": [20] * replicas, "classes": CLASSES, "notes": [], "skipped": []},
+        "metrics": {"train": test, "valid": test, "test": test},
+        "ci95": {"test": ci95 or {}},
+        "examples": {"train": 8, "valid": 4, "test": 6, "skipped": 0, "absent": {}, "changed": {}},
+        "time_s": {"train": 10.0},
+        **{"device": "1 × cpu", "versions": {"jax": "0"}, "commit": None},
+    }
+    return plain | other
+
+
+def write_run(folder: pathlib.Path, config: dict, result: dict, label=None, score_RNK=None, id_N=None) -> pathlib.Path:
+    """A finished run; with labels and scores also its predictions, curves and scores by class."""
+    writer = Writer(folder, config)
+    writer.begin(0)
+    if label is not None:
+        by_class = [metrics.by_class(score_NK, label) for score_NK in score_RNK]
+        lists = [{name: values.tolist() for name, values in replica.items()} for replica in by_class]
+        result = result | {"per_class": {"test": lists}}
+        count, blank = len(label), np.full(len(label), "")
+        offset = np.arange(count) % 2 * RATE_HZ // 2
+        part = Part("all", RATE_HZ // 2, np.array(id_N), blank, blank, label, offset, offset, offset)
+        for step in (10, 20):
+            writer.log(step, {"train/loss": [10.0 / step] * len(score_RNK)})
+        writer.log(20, {"valid/loss": [0.7] * len(score_RNK), "valid/accuracy": [0.5] * len(score_RNK)})
+        writer.predictions("test", part, score_RNK)
+    writer.close()
+    writer.result(result)
+    return folder
+
+
+def tone(row: int) -> np.ndarray:
+    """int16 [RATE_HZ]: the clip IDS[row], a tone of its own that grows louder."""
+    time_s = np.arange(RATE_HZ) / RATE_HZ
+    return (9000 * time_s * np.sin(2 * np.pi * 300 * (row + 1) * time_s)).astype(np.int16)
+
+
+def write_tones(data_dir: pathlib.Path) -> None:
+    """A prepared data set of 1 s tones, one a clip of IDS."""
+    folder = data_dir / "tones" / "released" / "1.0.0"
+    folder.mkdir(parents=True)
+    clip = lambda row: store.Example(IDS[row], IDS[row], row % 3, tone(row))
+    items = [(name, lambda row=row: clip(row)) for row, name in enumerate(IDS)]
+    written = store.write(folder, "all", items, (), np.dtype(np.int16), None)
+    Prepared(
+        **{"folder": folder, "name": "tones", "variant": "released", "input": "audio", "step_shape": ()},
+        **{"input_dtype": "int16", "sample_rate_hz": RATE_HZ, "longest": written.longest, "multi_label": False},
+        **{"classes": CLASSES, "examples": {"all": 6}, "released_examples": {}, "skipped": [], "changes": {}},
+    ).save()

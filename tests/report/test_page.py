@@ -1,0 +1,210 @@
+"""The page of a small study in a real browser: it opens, stays at home, plays, and no name breaks it."""
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from audiojax.errors import RunError
+from audiojax.report import page
+from tests.report.conftest import CLASSES, IDS, config_of, result_of, write_run, write_tones
+
+HOSTILE = "<img src=x onerror=\"hacked=1\"> & 'row'"
+ROWS = {
+    HOSTILE: {"published": {"test": {"accuracy": 0.9}}},
+    "tags": {"published": {"test": {"mAUC": 0.8}}},
+    "second": {"published": {}},
+    "without": {"published": {"test": {"accuracy": 0.7}}},
+}
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+FLAGS += ["--disable-sync", "--no-first-run"]
+
+
+def write_study(workdir, data_dir):
+    """Two rows of tones (six clips, two seeds), one of tags (30 classes, two of them never positive) without audio."""
+    write_tones(data_dir)
+    label_N = np.arange(6) % 3
+    first_N = np.where(np.arange(6) < 3, label_N, (label_N + 1) % 3)  # three right, three wrong
+    share_N = np.linspace(0.5, 0.9, 6)[:, None]
+    score_NK = (share_N * np.eye(3)[first_N] + (1 - share_N) / 3).astype(np.float32)
+    score_RNK = np.stack([score_NK, score_NK[:, ::-1]])
+    for row, protocol, split_seed, accuracy in (
+        *((HOSTILE, "paper", 0, 0.9), (HOSTILE, "honest", 0, 0.3), (HOSTILE, "honest", 1, 0.5)),
+        ("second", "honest", 0, 0.6),
+    ):
+        result = result_of(
+            {"loss": [1.0, 1.0], "accuracy": [accuracy, accuracy]},
+            {"accuracy": [[accuracy - 0.1, accuracy + 0.1]] * 2},
+            skipped=[["<script>hacked=1</script>.wav", "cannot be read"]],
+            notes=["<script>hacked=1</script>"],
+        )
+        folder = workdir / row / protocol / f"split_{split_seed}"
+        write_run(folder, config_of(protocol, split_seed), result, label_N, score_RNK, IDS)
+
+    rng = np.random.default_rng(1)
+    label_NK = (rng.random((40, 30)) < 0.3).astype(np.uint8)
+    label_NK[:, :2] = 0
+    score_RNK = rng.random((1, 40, 30), np.float32)
+    result = result_of({"loss": [1.0], "mAP": [0.4], "mAUC": [0.6]}, classes=[f"tag {k}" for k in range(30)])
+    folder = workdir / "tags" / "honest" / "split_0"
+    config = config_of("honest", select="mAUC", name="embeddings")
+    write_run(folder, config, result, label_NK, score_RNK, [f"clip {n}" for n in range(40)])
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    workdir, data_dir = tmp_path_factory.mktemp("study"), tmp_path_factory.mktemp("data")
+    write_study(workdir, data_dir)
+    page.write("a <b>study</b>", ROWS, workdir, data_dir)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not (chromium := shutil.which("chromium")):
+        pytest.skip("chromium is not installed")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(study, browser):
+    """The page, all of it opened, in dark on a phone; what it complained of and what it asked for."""
+    context = browser.new_context(viewport={"width": 360, "height": 800}, color_scheme="dark")
+    view = context.new_page()
+    complaints, requests = [], []
+    view.on("console", lambda message: complaints.append(message.text))
+    view.on("pageerror", lambda error: complaints.append(str(error)))
+    view.on("request", lambda request: requests.append(request.url))
+    view.goto((study / "report.html").as_uri())
+    view.evaluate("document.querySelectorAll('details').forEach(x => x.open = true)")
+    view.wait_for_function("[...document.querySelectorAll('[data-media]')].every(x => x.src)")
+    view.wait_for_function("[...document.images].every(x => x.complete)")
+    yield view, complaints, requests
+    context.close()
+
+
+def test_it_runs_without_complaint_and_asks_nobody_for_anything(opened):
+    view, complaints, requests = opened
+    assert complaints == []
+    assert requests == [view.url]
+
+
+def test_no_name_becomes_markup(opened):
+    view, _, _ = opened
+    assert view.evaluate("typeof hacked") == "undefined"
+    assert view.locator("h1").inner_text() == "a <b>study</b>"
+    assert view.locator("h3").first.inner_text() == HOSTILE
+    shown = set(view.locator("figcaption code").all_inner_texts())
+    assert {f"{name} at {0.5 * (row % 2):.1f} s" for row, name in enumerate(IDS)} <= shown
+    assert CLASSES[1] in view.locator("table").nth(3).inner_text()
+
+
+def test_every_picture_is_there_and_named(opened):
+    view, _, _ = opened
+    widths = view.evaluate("[...document.images].map(x => x.naturalWidth)")
+    # Overviews of accuracy and mAUC, curves of four details, confusions of the three with one label, their clips.
+    assert len(widths) == 2 + 4 + 3 + 3 * 9
+    assert min(widths) > 0
+    assert view.evaluate("[...document.images].every(x => x.alt.length > 10)")
+
+
+def test_sounds_play(opened):
+    view, _, _ = opened
+    view.wait_for_function("[...document.querySelectorAll('audio')].every(x => x.readyState > 0 || x.error)")
+    durations = view.evaluate(
+        "[...document.querySelectorAll('audio')].map(x => x.error ? x.error.message : x.duration)"
+    )
+    assert len(durations) == 3 * 9
+    assert durations == pytest.approx([0.5] * len(durations), abs=0.1)
+
+
+def test_each_clip_is_embedded_once(study):
+    text = (study / "report.html").read_text()
+    assert text.count("data:audio/mpeg;base64,") == len(IDS)
+    # One of the three that are wrong, and not among the least decided: once as a picture and once as sound.
+    assert text.count('data-media="tones/released/all/plain@4000+4000"') == 2 * 3
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1440])
+def test_it_fits_the_screen(opened, width, scheme, tmp_path):
+    view, _, _ = opened
+    view.set_viewport_size({"width": width, "height": 900})
+    view.emulate_media(color_scheme=scheme)
+    assert view.evaluate("document.documentElement.scrollWidth") <= width
+    ground = view.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", ground)[:3])) > 3 * 128) == (scheme == "light")
+    view.screenshot(path=tmp_path / f"report_{width}_{scheme}.png", full_page=True)
+    assert (tmp_path / f"report_{width}_{scheme}.png").stat().st_size > 10_000
+
+
+def test_a_click_on_a_column_sorts_by_it(opened):
+    view, _, _ = opened
+    rows = lambda: view.evaluate(
+        "[...document.querySelector('.sortable').tBodies[0].rows].map(x => x.cells[4].innerText)"
+    )
+    before = rows()
+    honest = view.get_by_role("button", name="honest", exact=True)
+    honest.focus()
+    view.keyboard.press("Enter")
+    down = rows()
+    assert sorted(down) == sorted(before)
+    assert [text.split()[0] for text in down] == ["0.600", "0.600", "0.400", *["–"] * 5]
+    honest.click()
+    assert [text.split()[0] for text in rows()] == ["0.400", "0.600", "0.600", *["–"] * 5]
+    assert view.locator("[aria-sort]").get_attribute("aria-sort") == "ascending"
+
+
+def test_links_of_the_table_lead_to_rows(opened):
+    view, _, _ = opened
+    links = view.eval_on_selector_all(
+        ".sortable a", "links => links.map(x => [x.textContent, document.querySelector(x.hash).textContent])"
+    )
+    assert {name for name, _ in links} == {HOSTILE, "tags", "second"}
+    assert all(name == heading for name, heading in links)
+
+
+def test_what_it_says_of_each_row(study):
+    text = (study / "report.html").read_text()
+    assert "No finished run: without." in re.sub(r"\s+", " ", text)
+    assert "split 0, the first of 2 splits; seed 0, the first of 2 (the curves show all)." in text
+    assert (
+        "The clips below are without picture and sound: embeddings (released), split all, is not in the data folder."
+        in text
+    )
+    assert "20 of 30, the best and the worst of those in the test split" in text
+    assert "&lt;script&gt;hacked=1&lt;/script&gt;.wav" in text
+    assert "--config.protocol=honest" in text
+
+
+def test_tables_lie_beside_the_page(study):
+    assert {path.name for path in study.glob("*.*")} == {"table.md", "table.csv", "table.tex", "report.html"}
+    assert "| 0.400 ± 0.115 (0.30–0.50) | +0.500 |" in (study / "table.md").read_text()
+
+
+def test_the_same_runs_make_the_same_page(study, tmp_path):
+    before = (study / "report.html").read_bytes()
+    write_tones(tmp_path)
+    page.write("a <b>study</b>", ROWS, study, tmp_path)
+    assert (study / "report.html").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "predictions/test.npz"])
+def test_a_broken_file_of_a_run_is_one_sentence(tmp_path, name):
+    write_study(tmp_path, tmp_path / "data")
+    broken = tmp_path / "second" / "honest" / "split_0" / name
+    broken.write_text("{")
+    with pytest.raises(RunError, match=f"{name} cannot be read .*delete"):
+        page.write("study", ROWS, tmp_path, tmp_path / "data")
+
+
+def test_a_study_that_never_ran_has_a_page(tmp_path):
+    page.write("study", ROWS, tmp_path, tmp_path)
+    text = (tmp_path / "report.html").read_text()
+    assert "0 of 4 rows have finished runs." in text
+    assert "No run is finished yet." in text

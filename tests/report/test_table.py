@@ -1,0 +1,163 @@
+"""Means, spreads, intervals and gaps of known runs, in three formats."""
+
+import csv
+import io
+import math
+import statistics
+
+import pytest
+
+from audiojax.errors import RunError
+from audiojax.report import table
+from audiojax.report.table import Measure
+from tests.report.conftest import config_of, result_of, write_run
+
+ACCURACY, CLIPS = Measure("test", "accuracy"), Measure("test", "accuracy_group")
+ROWS = {
+    "a_1": {"published": {"train": {"accuracy": 0.99}, "test": {"accuracy": 0.9}}},
+    "empty": {"published": {}},
+    "late": {"published": {"test": {"accuracy": 0.5, "macro_f1": 0.4}}},
+}
+
+
+def put(workdir, row, protocol, split_seed, result):
+    folder = workdir / row / protocol / f"split_{split_seed}"
+    return write_run(folder, config_of(protocol, split_seed), result)
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    """a_1: paper with one value, honest with two splits of two seeds, whose second split took longer."""
+    paper = result_of({"accuracy": [0.8], "macro_f1": [0.75]}, {"accuracy": [[0.7, 0.9]]})
+    first = result_of(
+        {"accuracy": [0.5, 0.6], "macro_f1": [0.4, 0.5], "accuracy_group": [0.7, 0.7]},
+        {"accuracy": [[0.4, 0.6], [0.5, 0.7]]},
+    )
+    second = result_of(
+        {"accuracy": [0.7, 0.4], "macro_f1": [0.6, None], "accuracy_group": [0.8, 0.8]},
+        {"accuracy": [[0.6, 0.8], [0.3, 0.62]]},
+        time_s={"train": 30.0},
+        examples={"train": 8, "valid": 4, "test": 6, "skipped": 0, "absent": {"all": 94}, "changed": {}},
+    )
+    put(tmp_path, "a_1", "honest", 1, second)
+    put(tmp_path, "a_1", "honest", 0, first)
+    put(tmp_path, "a_1", "paper", 0, paper)
+    (tmp_path / "late" / "honest" / "split_0").mkdir(parents=True)
+    (tmp_path / "late" / "honest" / "split_0" / "config.json").write_text("{}")
+    return tmp_path
+
+
+@pytest.fixture
+def entries(workdir):
+    return table.summarise(ROWS, table.read_runs(workdir))
+
+
+def test_finished_runs_are_found_in_order_and_others_are_not(workdir):
+    runs = table.read_runs(workdir)
+    assert [run[1:4] for run in runs] == [("a_1", "paper", 0), ("a_1", "honest", 0), ("a_1", "honest", 1)]
+    assert runs[1].result["metrics"]["test"]["accuracy"] == [0.5, 0.6]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"metrics": {"test": {}}', b"\xff\xfe"])
+def test_a_broken_result_is_one_sentence(workdir, text):
+    path = workdir / "a_1" / "paper" / "split_0" / "result.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(RunError, match=r"split_0/result\.json cannot be read .*delete its folder"):
+        table.read_runs(workdir)
+
+
+def test_numbers_over_seeds_and_splits(entries):
+    assert [entry.row for entry in entries] == list(ROWS)
+    honest, paper = entries[0].outcomes["honest"], entries[0].outcomes["paper"]
+    score = honest.scores[ACCURACY]
+    assert score.mean == pytest.approx(0.55)
+    assert score.std == pytest.approx(statistics.stdev([0.5, 0.6, 0.7, 0.4]))
+    assert score.interval == pytest.approx((0.45, 0.68))
+    assert (score.values, honest.seeds, honest.splits) == (4, 2, 2)
+    assert (honest.train_s, honest.parameters, honest.test_examples, honest.absent) == (20.0, 1234, 6, 94)
+    assert paper.scores[ACCURACY] == (0.8, None, (0.7, 0.9), 1)
+    assert entries[0].gap(ACCURACY) == pytest.approx(0.25)
+
+
+def test_measures_are_the_published_ones_and_their_clips(entries):
+    assert list(entries[0].published) == [ACCURACY, CLIPS, Measure("test", "macro_f1")]
+    assert entries[0].published[ACCURACY] == 0.9
+    assert entries[0].published[CLIPS] is None
+    assert CLIPS not in entries[0].outcomes["paper"].scores
+    assert entries[0].gap(CLIPS) is None
+
+
+def test_what_is_not_finite_once_has_no_mean(entries):
+    assert math.isnan(entries[0].outcomes["honest"].scores[Measure("test", "macro_f1")].mean)
+
+
+def test_a_row_without_a_run_stays_in_the_table(entries):
+    assert entries[2].outcomes == {}
+    assert entries[2].published[ACCURACY] == 0.5
+
+
+def test_without_published_numbers_the_usual_metric_is_shown(tmp_path):
+    put(tmp_path, "single", "honest", 0, result_of({"loss": [1.0], "accuracy": [0.5], "mAP": [0.3], "mAUC": [0.2]}))
+    put(tmp_path, "tags", "honest", 0, result_of({"loss": [1.0], "mAP": [0.3], "mAUC": [0.2]}))
+    runs = table.read_runs(tmp_path)
+    assert table.measures({}, runs[:1]) == [ACCURACY]
+    assert table.measures({}, runs[1:]) == [Measure("test", "mAUC"), Measure("test", "mAP")]
+
+
+def test_a_published_subset_stands_beside_the_whole_split(tmp_path):
+    put(tmp_path, "row", "honest", 0, result_of({"accuracy": [0.5]}))
+    rows = {"row": {"published": {"test_public": {"accuracy": 0.6}}}}
+    (entry,) = table.summarise(rows, table.read_runs(tmp_path))
+    assert entry.published == {Measure("test_public", "accuracy"): 0.6, ACCURACY: None}
+    assert list(entry.outcomes["honest"].scores) == [ACCURACY]
+
+
+def test_markdown(workdir, entries):
+    text = table.markdown(entries, table.footnote(entries, table.read_runs(workdir)))
+    lines = text.splitlines()
+    assert lines[0] == "| row | metric | published | paper | honest | gap | honest, clips | parameters | s |"
+    cells = "0.900", "0.800 (0.70–0.90)", "0.550 ± 0.129 (0.45–0.68)", "+0.250", "0.750 ± 0.058", "1,234", "15"
+    assert lines[2] == f"| a_1 | accuracy | {' | '.join(cells)} |"
+    assert lines[3].startswith("| a_1 | macro_f1 | – | 0.750 | – | – |")
+    assert lines[6] == "| late | accuracy | 0.500 | – | – | – | – | – | – |"
+    assert "94 examples of the release are absent" in lines[-1]
+    assert "6 (paper), 6 (honest)" in lines[-1]
+    assert "Seeds: 1–2; splits: 1–2." in lines[-1]
+
+
+def test_synthesised_data_is_called_so(tmp_path):
+    put(tmp_path, "a_1", "paper", 0, result_of({"accuracy": [0.8]}, variant="stand_in"))
+    runs = table.read_runs(tmp_path)
+    assert "synthesised" in table.footnote(table.summarise(ROWS, runs), runs)
+
+
+def test_csv_has_every_number_in_full(entries):
+    lines = list(csv.DictReader(io.StringIO(table.csv(entries))))
+    assert len(lines) == 3 * (2 + 1 + 1)
+    (line,) = (x for x in lines if (x["row"], x["protocol"], x["metric"]) == ("a_1", "honest", "accuracy"))
+    assert float(line["std"]) == entries[0].outcomes["honest"].scores[ACCURACY].std
+    assert (float(line["low"]), float(line["high"])) == entries[0].outcomes["honest"].scores[ACCURACY].interval
+    assert (line["values"], line["seeds"], line["splits"], line["absent"]) == ("4", "2", "2", "94")
+    (line,) = (x for x in lines if (x["row"], x["metric"]) == ("late", "macro_f1"))
+    assert (line["published"], line["protocol"], line["mean"], line["seeds"]) == ("0.4", "", "", "")
+
+
+def test_names_cannot_break_a_format():
+    rows = {'a,"b"|c': {"published": {"test": {"accuracy": 0.5}}}, r"50%_\x{#}$&~^": {"published": {}}}
+    entries = table.summarise(rows, [])
+    assert [line["row"] for line in csv.DictReader(io.StringIO(table.csv(entries)))] == list(rows)
+    assert r"50\%\_\textbackslash{}x\{\#\}\$\&\textasciitilde{}\textasciicircum{} &" in table.latex(entries, "")
+    assert all(line.replace(r"\|", "").count("|") == 5 for line in table.markdown(entries, "").splitlines()[:4])
+
+
+def test_latex(entries):
+    text = table.latex(entries, "a note")
+    assert text.startswith("\\begin{tabular}{lllllllrr}\n\\toprule\nrow & metric & published")
+    assert r"a\_1 & accuracy & 0.900 & 0.800 (0.70--0.90) & 0.550 $\pm$ 0.129 (0.45--0.68) & +0.250 &" in text
+    assert text.endswith("\\bottomrule\n\\end{tabular}\n% a note\n")
+
+
+def test_nothing_at_all_is_still_a_table(tmp_path):
+    assert table.read_runs(tmp_path / "nowhere") == []
+    assert table.footnote([], []) == "No run is finished yet."
+    assert table.markdown([], "").startswith("| row |")
