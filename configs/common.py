@@ -60,13 +60,13 @@ def base() -> ConfigDict:
 
 def choose(study: str, base_config: ConfigDict, rows: dict, row: str | None) -> ConfigDict:
     """The locked config of a row: the study's, with the row's overrides. Without a row: the study's alone."""
-    base_config.study = study
+    base_config.update(dict(study=study, row=row or ""))
+    base_config.published = ConfigDict()
     if row is not None:
         if row not in rows:
             near = difflib.get_close_matches(row, rows, 1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise SystemExit(f"audiojax: {study} has no row {row!r}; {hint}rows: {', '.join(rows)}.")
-        base_config.row = row
         base_config.published = ConfigDict(rows[row]["published"])
         for section, values in rows[row]["overrides"].items():
             renamed = isinstance(values, dict) and "name" in values

@@ -31,7 +31,8 @@ def run(
 
     Args:
       config: the study's, without a row. overrides: flat key -> value, laid over every row's config.
-      chosen: "rows" and "protocols" to run; an empty list for all rows, or for `paper` and `honest`.
+      chosen: "rows" and "protocols" to run; an empty list for all rows, or for those of `paper` and
+        `honest` that the study has.
       splits: cuts of the data, by split_seed … split_seed+splits-1. Seeds are the config's replicas.
 
     Raises:
@@ -89,7 +90,7 @@ def plan(
     unset = dict.fromkeys(UNITS, 0) if set(UNITS) & set(overrides) else {}
     runs = []
     for row in chosen["rows"] or known["rows"]:
-        for protocol in chosen["protocols"] or ("paper", "honest"):
+        for protocol in chosen["protocols"] or [name for name in ("paper", "honest") if name in known["protocols"]]:
             for split in range(splits):
                 row_config = study.get_config(row)
                 row_config.update_from_flattened_dict(unset | overrides | {"protocol": protocol})

@@ -14,6 +14,7 @@ from audiojax.tasks import supervised
 from tests.conftest import config_of
 
 CLIPS = {  # a batch of one as the data set stores it, and how many classes it has
+    "beyond_gtzan": (jnp.zeros((1, 66_150), jnp.int16), 10),
     "fagan_gtzan": (jnp.zeros((1, 66_150), jnp.int16), 10),
     "li_audioset": (jnp.zeros((1, 10, 128), jnp.uint8), 527),
     "ntu_freesound": (jnp.zeros((1, 88_200), jnp.int16), 41),

@@ -11,7 +11,7 @@ import pytest
 
 from audiojax.errors import ConfigError, RunError
 from audiojax.recipes import table
-from configs import fagan_gtzan, li_audioset, rit_nsynth
+from configs import beyond_gtzan, fagan_gtzan, li_audioset, rit_nsynth
 from tests.conftest import ROOT, launch
 
 SMALL = {"data.variant": "stand_in", "steps": 4, "eval_every": 2.0, "steps_per_call": 1, "batch_size": 64}
@@ -36,6 +36,11 @@ def test_every_row_is_planned_under_both_protocols(study, tmp_path):
     for (row, protocol, cut), (_, config) in zip(folders, runs):
         assert (config.row, config.protocol) == (row, protocol) and config.data.split_seed == int(cut[-1])
         assert (config.epochs, config.steps, config.examples) == (2.0, 0, 0)
+
+
+def test_protocols_that_a_study_lacks_are_not_planned(tmp_path):
+    [(folder, config)] = plan(beyond_gtzan, {}, {}, 1, tmp_path)
+    assert folder.parts[-2:] == ("honest", "split_0") and config.study == "beyond_gtzan"
 
 
 def test_overrides_stand_above_the_rows_own_values(tmp_path):
