@@ -91,6 +91,13 @@ def test_every_kind_of_stage_gives_finite_logits_and_gradients(row):
     assert any((leaf != 0).any() for leaf in jax.tree.leaves(gradient))
 
 
+def assert_same_function(ours, theirs, x):
+    """In values and gradients."""
+    np.testing.assert_allclose(ours(x), theirs(x), rtol=1e-5, atol=1e-6)
+    gradient = lambda f: jax.grad(lambda x: (f(x) ** 2).sum())(x)
+    np.testing.assert_allclose(gradient(ours), gradient(theirs), rtol=1e-4, atol=1e-6)
+
+
 def test_gru_equals_flax_gru_cell_in_values_and_gradients():
     x = jax.random.normal(jax.random.key(1), (3, 7, 5))
     layer = layers.GRU(4, layers.initialiser("lecun_normal"), jnp.float32)
@@ -105,11 +112,9 @@ def test_gru_equals_flax_gru_cell_in_values_and_gradients():
     cell_params["hn"]["bias"] = params["recurrent"]["new_bias"]
     reference = flax.linen.RNN(flax.linen.GRUCell(4))
 
-    ours = lambda x: layer.apply({"params": params}, x)
-    theirs = lambda x: reference.apply({"params": {"cell": cell_params}}, x)
-    np.testing.assert_allclose(ours(x), theirs(x), rtol=1e-5, atol=1e-6)
-    gradient = lambda f: jax.grad(lambda x: (f(x) ** 2).sum())(x)
-    np.testing.assert_allclose(gradient(ours), gradient(theirs), rtol=1e-4, atol=1e-6)
+    assert_same_function(
+        lambda x: layer.apply({"params": params}, x), lambda x: reference.apply({"params": {"cell": cell_params}}, x), x
+    )
 
 
 def test_lstm_equals_flax_lstm_cell_in_values_and_gradients():
@@ -124,11 +129,9 @@ def test_lstm_equals_flax_lstm_cell_in_values_and_gradients():
         cell_params[f"h{gate}"] = {"kernel": wh, "bias": b}
     reference = flax.linen.RNN(flax.linen.LSTMCell(4))
 
-    ours = lambda x: layer.apply({"params": params}, x)
-    theirs = lambda x: reference.apply({"params": {"cell": cell_params}}, x)
-    np.testing.assert_allclose(ours(x), theirs(x), rtol=1e-5, atol=1e-6)
-    gradient = lambda f: jax.grad(lambda x: (f(x) ** 2).sum())(x)
-    np.testing.assert_allclose(gradient(ours), gradient(theirs), rtol=1e-4, atol=1e-6)
+    assert_same_function(
+        lambda x: layer.apply({"params": params}, x), lambda x: reference.apply({"params": {"cell": cell_params}}, x), x
+    )
 
 
 @pytest.mark.parametrize("shape", [(2, 11, 3), (2, 11, 9, 3)])
