@@ -1,0 +1,47 @@
+"""Puts a study's table into a Markdown file: python -m audiojax.report.readme STUDY WORKDIR FILE.
+
+The table stands between the lines `<!-- STUDY -->` and `<!-- /STUDY -->`, and has the rows that have finished runs.
+"""
+
+import argparse
+import importlib
+import pathlib
+import sys
+
+from audiojax.errors import AudiojaxError, RunError
+from audiojax.report import table
+from audiojax.writer import write_atomically
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", help="such as fagan_gtzan")
+    parser.add_argument("workdir", type=pathlib.Path, help="folder of the table's runs")
+    parser.add_argument("file", type=pathlib.Path, help="such as README.md")
+    arguments = parser.parse_args()
+    rows = importlib.import_module(f"configs.{arguments.study}").ROWS
+    try:
+        text = arguments.file.read_text(encoding="utf-8")
+        write_atomically(arguments.file, with_table(text, arguments.study, rows, arguments.workdir))
+    except (AudiojaxError, OSError) as error:
+        sys.exit(f"audiojax: {error}")
+
+
+def with_table(text: str, study: str, rows: dict, workdir: pathlib.Path) -> str:
+    """A text with the study's table between its marks. Raises RunError: no marks, or no finished run."""
+    begin, end = f"<!-- {study} -->\n", f"<!-- /{study} -->\n"
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise RunError(
+            f"the file has no lines {begin.strip()} and {end.strip()}; put them where the table is to stand."
+        )
+    runs = [run for run in table.read_runs(workdir) if run.row in rows]
+    if not runs:
+        raise RunError(f"{workdir} holds no finished run of {study}.")
+    entries = [entry for entry in table.summarise(rows, runs) if entry.outcomes]
+    return before + begin + table.markdown(entries, table.footnote(entries, runs)) + end + after
+
+
+if __name__ == "__main__":
+    main()
