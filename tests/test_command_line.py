@@ -16,7 +16,7 @@ WRONG = {
     "rows": (["--config=configs/li_audioset.py", "--workdir=x", "--rows=fc3"], "has no 'fc3'; did you mean 'fc2'?"),
     "study": (
         ["--config=configs/lee.py:fc1", "--workdir=x"],
-        "no such file; studies: configs/fagan_gtzan.py, configs/li_audioset.py",
+        "no such file; studies: configs/beyond_gtzan.py, configs/fagan_gtzan.py, configs/li_audioset.py",
     ),
     "key": ([LI, "--workdir=x", "--config.optim.lrr=3"], "no such key; did you mean --config.optim.lr?"),
     "type": ([LI, "--workdir=x", "--config.optim.lr=high"], "could not convert string to float: 'high'"),

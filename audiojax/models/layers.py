@@ -143,8 +143,13 @@ def max_pool(x: jax.Array, width: int) -> jax.Array:
     dropped: [B, T, F] to [B, T // width, F], [B, T, F, C] to [B, T // width, F // width, C].
 
     A reshape, because the gradient of a windowed reduction is slow on CPU.
+
+    Raises:
+      ValueError: x is narrower than a window.
     """
     for axis in range(1, x.ndim - 1):
+        if x.shape[axis] < width:
+            raise ValueError(f"{x.shape[axis]} steps are left for a pool of {width}; take longer inputs or fewer pools")
         whole = jax.lax.slice_in_dim(x, 0, x.shape[axis] // width * width, axis=axis)
         x = whole.reshape(*x.shape[:axis], -1, width, *x.shape[axis + 1 :]).max(axis + 1)
     return x

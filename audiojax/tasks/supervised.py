@@ -40,14 +40,21 @@ class Task:
         output_bias = (
             losses.prior_logits(config.task.loss, prior_K) if config.task.prior_bias else np.zeros(len(prior_K))
         )
-        self._model = build_model(config, output_bias)
+        self._model_name, self._model = config.model.name, build_model(config, output_bias)
         self._loss = getattr(losses, config.task.loss)
         self._optimiser = optim.make(config.optim, total_steps)
 
     def init(self, key: jax.Array, batch: dict[str, jax.Array]) -> TrainState:
-        """The state of one replica before its first step; `batch` gives shapes only."""
+        """The state of one replica before its first step; `batch` gives shapes only.
+
+        Raises:
+          ConfigError: the network cannot be built on these features.
+        """
         x = self._features(batch["input"], batch["length"])
-        variables = flax.core.unfreeze(self._model.init(key, x, train=False))
+        try:
+            variables = flax.core.unfreeze(self._model.init(key, x, train=False))
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"model {self._model_name} on features {x.shape[1:]}: {error}.") from error
         params = variables.pop("params")
         return TrainState(jnp.zeros((), jnp.int32), params, variables, self._optimiser.init(params))
 
