@@ -17,6 +17,7 @@ DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of prepared data. Defau
 ROWS = flags.DEFINE_list("rows", [], "Without a :ROW, the rows to run. Default: all of the study.")
 PROTOCOLS = flags.DEFINE_list("protocols", [], "Without a :ROW, the protocols to run. Default: paper,honest.")
 SPLITS = flags.DEFINE_integer("splits", 1, "Without a :ROW, how many cuts of the data, from data.split_seed on.")
+REPLICAS = flags.DEFINE_integer("replicas", None, "Seeds in one program; short for --config.replicas.")
 LIST = flags.DEFINE_boolean(
     "list", False, "Print the study's rows, what was published of them and, with --workdir, ours; stop."
 )
@@ -24,7 +25,9 @@ LIST = flags.DEFINE_boolean(
 
 def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)
-    config = CONFIG.value
+    config, overrides = CONFIG.value, config_flags.get_override_values(flags.FLAGS["config"])
+    if REPLICAS.value is not None:
+        config.replicas = overrides["replicas"] = REPLICAS.value
     if LIST.value:
         command_line.list_rows(config.study, WORKDIR.value)
         return
@@ -45,7 +48,6 @@ def main(argv: list[str]) -> None:
     else:
         from audiojax.recipes import table
 
-        overrides = config_flags.get_override_values(flags.FLAGS["config"])
         table.run(config, overrides, {"rows": ROWS.value, "protocols": PROTOCOLS.value}, SPLITS.value, **folders)
 
 

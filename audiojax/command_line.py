@@ -22,14 +22,12 @@ USAGE = (
 
 
 def parse(argv: list[str]) -> list[str]:
-    """Parses all flags, those of the config among them; --replicas is short for --config.replicas.
+    """Parses all flags, those of the config among them.
 
     Raises:
       ConfigError: an unknown flag or key (with the nearest right one), a value of the wrong type, no such file,
         arguments left over.
     """
-    # In place, because ml_collections looks for the keys in sys.argv itself.
-    argv[:] = [a.replace("--", "--config.", 1) if a.startswith("--replicas=") else a for a in argv]
     study = next((a.split("=", 1)[1].split(":")[0] for a in argv[1:] if a.startswith("--config=")), None)
     if study is not None and not pathlib.Path(study).is_file():
         raise ConfigError(f"--config={study}: there is no such file; studies: {', '.join(studies())}.")
@@ -75,6 +73,8 @@ def check(config: ConfigDict, workdir: str | None) -> None:
         raise ConfigError(f"recipe.name={config.recipe.name!r} is unknown; recipes: {', '.join(known)}.")
     if config.row:
         unit_of(config)
+        if given := [name for name in ("rows", "protocols", "splits") if flags.FLAGS[name].present]:
+            raise ConfigError(f"--{given[0]} is for a table; leave :{config.row} out of --config, or the flag.")
     if config.replicas < 1 or config.seed < 0:
         raise ConfigError(f"replicas={config.replicas} must be at least 1 and seed={config.seed} at least 0.")
 
@@ -97,20 +97,20 @@ def list_rows(study: str, workdir: str | None) -> None:
     }
     ours = {
         entry.row: {
-            f"{protocol} {measure}": report.spread(score)
+            f"{protocol} {measure}": report.spread(score._replace(interval=None))
             for protocol, outcome in entry.outcomes.items()
             for measure, score in outcome.scores.items()
         }
         for entry in report.summarise(rows, report.read_runs(pathlib.Path(workdir)) if workdir else [])
     }
     columns = lambda found: list(dict.fromkeys(column for values in found.values() for column in values))
-    table = rich.table.Table(
-        "row", "parameters", title=f"{study}: published" + (f", and ours in {workdir}" if workdir else "")
-    )
-    for column in (*columns(published), *columns(ours)):
-        table.add_column(column)
+    whose = "published" + (f", and ours in {workdir}" if workdir else "")
+    table = rich.table.Table(title=f"{study}: {whose}")
+    for column in ("row", "parameters", *columns(published), *columns(ours)):
+        table.add_column(column, no_wrap=column in ("row", "parameters"))
     for row, settings in rows.items():
         cells = [published[row].get(column, "") for column in columns(published)]
         cells += [ours[row].get(column, "") for column in columns(ours)]
         table.add_row(row, f"{settings['parameters']:,}", *cells)
-    rich.console.Console().print(table)
+    console = rich.console.Console()
+    console.print(table, width=None if console.is_terminal else 200)

@@ -59,7 +59,7 @@ class Trainer:
                 if step == interval_end:
                     best = self._evaluate(state, best, step)
                 self._checkpoints.save(step, {"state": state, "best": best}, {"time_s": self.time_s})
-                if stop.requested(at_evaluation=step == interval_end) and step < self.total_steps:
+                if stop.requested(at_evaluation=step == interval_end):
                     self._checkpoints.wait()
                     name = stop.name or "another process"
                     raise Interrupted(f"stopped by {name} at step {step}; all is saved: the same command goes on.")

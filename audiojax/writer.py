@@ -113,9 +113,12 @@ def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
 
 
 def read_result(workdir: pathlib.Path) -> dict | None:
-    """The result of a finished run, or None."""
+    """The result of a finished run, or None. Raises RunError where it cannot be read."""
     path = workdir / "result.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read ({error}); delete its folder to run it again.") from error
 
 
 def logged_step(line: str) -> float:
@@ -128,7 +131,7 @@ def logged_step(line: str) -> float:
 
 def write_atomically(path: pathlib.Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}")
-    temporary.write_text(text)
+    temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
 
 

@@ -59,7 +59,9 @@ def main() -> None:
             f" {accuracies[-1][1]:.3f} of {len(decision)} clips"
         )
     for unit, values in zip(("windows", "clips"), zip(*accuracies)):
-        print(f"{unit}: mean {np.mean(values):.3f}, standard deviation {np.std(values):.3f}")
+        print(
+            f"{unit}: mean {np.mean(values):.3f}, standard deviation {np.std(values, ddof=min(1, len(values) - 1)):.3f}"
+        )
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ WRONG = {
     "no workdir": ([LI], "--workdir is missing"),
     "no config": (["--workdir=x"], "--config is missing"),
     "recipe": ([LI, "--workdir=x", "--config.recipe.name=soup"], "recipe.name='soup' is unknown; recipes: single"),
+    "table's flags": ([LI, "--workdir=x", "--splits=3"], "--splits is for a table; leave :fc1 out of --config"),
     "replicas": ([LI, "--workdir=x", "--config.replicas=0"], "replicas=0 must be at least 1"),
 }
 

@@ -36,7 +36,7 @@ def run(
       splits: cuts of the data, by split_seed … split_seed+splits-1. Seeds are the config's replicas.
 
     Raises:
-      ConfigError: an unknown row or protocol, or two durations. RunError: runs have failed.
+      ConfigError: a row, protocol, key or duration that cannot be. RunError: runs have failed.
     """
     study = importlib.import_module(f"configs.{config.study}")
     pending = []
@@ -57,20 +57,29 @@ def run(
                 recipe.run(row_config, folder, raw_dir, data_dir)
             except Interrupted:
                 raise
-            except AudiojaxError as error:
-                failed[name] = str(error)
             except Exception as error:  # Such as a network that does not fit in memory: the other rows may.
-                traceback.print_exc()
-                failed[name] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
-            if name in failed:
-                console.say(f"{name} failed: {failed[name]}")
+                if jax.process_count() > 1:
+                    raise  # The other processes may be in the middle of that run, and would wait for this one.
+                failed.setdefault(reason(error), []).append(name)
+                console.say(f"{name} failed: {reason(error)}")
+                if not isinstance(error, AudiojaxError):
+                    traceback.print_exc()
             jax.clear_caches()  # The programs of a finished run are of no use to the next.
     if jax.process_index() == 0:
-        page.write(config.study, study.ROWS, workdir, data_dir)
+        workdir.mkdir(parents=True, exist_ok=True)
+        own = {row: study.get_config(row).to_dict() for row in study.ROWS}
+        page.write(config.study, study.ROWS, own, workdir, data_dir)
     console.say(f"tables and pages: {workdir / 'table.md'}, table.csv, table.tex, report.html")
     if failed:
-        reasons = "; ".join(f"{name}: {why}" for name, why in failed.items())
-        raise RunError(f"{len(failed)} of {len(pending)} runs failed ({reasons}); the same command tries them again.")
+        count = sum(map(len, failed.values()))
+        reasons = "; ".join(f"{', '.join(names)}: {why}" for why, names in failed.items())
+        raise RunError(f"{count} of {len(pending)} runs failed ({reasons}); the same command tries them again.")
+
+
+def reason(error: Exception) -> str:
+    """Why a run failed, in a line."""
+    first = (str(error).splitlines() or ["no message"])[0].rstrip(".")
+    return first if isinstance(error, AudiojaxError) else f"{type(error).__name__}: {first}"
 
 
 def plan(
@@ -84,18 +93,39 @@ def plan(
                 near = difflib.get_close_matches(name, known[kind], 1)
                 hint = f"did you mean {near[0]!r}? " if near else ""
                 raise ConfigError(f"--{kind}: {config.study} has no {name!r}; {hint}{kind}: {', '.join(known[kind])}.")
+    if "protocol" in overrides:
+        raise ConfigError("--config.protocol is for a single row; of a table choose the --protocols.")
     if splits < 1 or (splits > 1 and config.data.split_file):
         raise ConfigError(f"--splits={splits} must be at least 1, and 1 where data.split_file makes the cut.")
-    # A duration given for the table takes the place of a row's own, whatever its unit.
-    unset = dict.fromkeys(UNITS, 0) if set(UNITS) & set(overrides) else {}
+    if config.data.split_file and "paper" in chosen["protocols"]:
+        raise ConfigError("--protocols: data.split_file makes the cut under every protocol; take --protocols=honest.")
+    usual = ("honest",) if config.data.split_file else ("paper", "honest")
     runs = []
     for row in chosen["rows"] or known["rows"]:
-        for protocol in chosen["protocols"] or [name for name in ("paper", "honest") if name in known["protocols"]]:
+        for protocol in chosen["protocols"] or [name for name in usual if name in known["protocols"]]:
             for split in range(splits):
-                row_config = study.get_config(row)
-                row_config.update_from_flattened_dict(unset | overrides | {"protocol": protocol})
+                row_config = laid_over(study.get_config(row), overrides | {"protocol": protocol})
                 row_config.data.split_seed += split
-                unit_of(row_config)
                 folder = workdir / row / protocol / f"split_{row_config.data.split_seed}"
                 runs.append((folder, row_config.lock()))
     return runs
+
+
+def laid_over(config: ConfigDict, overrides: dict) -> ConfigDict:
+    """A row's config with the table's settings. A duration among them takes the place of the row's own; in another
+    unit than that it keeps the number of evaluations.
+
+    Raises:
+      ConfigError: a key that the row does not have, or two durations.
+    """
+    unit, every = unit_of(config), config.eval_every / config[unit_of(config)]
+    if set(UNITS) & overrides.keys():
+        config.update(dict.fromkeys(UNITS, 0))
+    for key, value in overrides.items():
+        try:
+            config.update_from_flattened_dict({key: value})
+        except (KeyError, AttributeError) as error:
+            raise ConfigError(f"--config.{key}: {config.row} has no such key; leave it out with --rows.") from error
+    if unit_of(config) != unit and "eval_every" not in overrides:
+        config.eval_every = every * config[unit_of(config)]
+    return config

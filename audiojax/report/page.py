@@ -52,19 +52,19 @@ class Detail(NamedTuple):
     provenance: dict[str, str]
 
 
-def write(study: str, rows: dict, workdir: pathlib.Path, data_dir: pathlib.Path) -> None:
+def write(study: str, rows: dict, own: dict[str, dict], workdir: pathlib.Path, data_dir: pathlib.Path) -> None:
     """Writes table.md, table.csv, table.tex and report.html into `workdir`.
 
     Args:
-      rows: the study's ROWS. workdir: holds ROW/PROTOCOL/split_N. data_dir: where its data set is prepared; pictures
-        and sounds of clips come from there.
+      rows: the study's ROWS. own: row -> its config as the study has it. workdir: holds ROW/PROTOCOL/split_N.
+      data_dir: where its data set is prepared; pictures and sounds of clips come from there.
 
     Raises:
       RunError: a file of a finished run that cannot be read.
     """
-    runs = table.read_runs(workdir)
+    runs = [run for run in table.read_runs(workdir) if run.row in rows]
     entries = table.summarise(rows, runs)
-    note = table.footnote(entries, runs)
+    note = table.footnote(entries, runs, own)
     texts = {"md": table.markdown(entries, note), "csv": table.csv(entries), "tex": table.latex(entries, note)}
     for suffix, text in texts.items():
         write_atomically(workdir / f"table.{suffix}", text)

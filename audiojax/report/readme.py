@@ -15,20 +15,26 @@ from audiojax.writer import write_atomically
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", help="such as fagan_gtzan")
+    studies = sorted(path.stem for path in pathlib.Path("configs").glob("[!_]*_*.py"))
+    parser.add_argument("study", choices=studies)
     parser.add_argument("workdir", type=pathlib.Path, help="folder of the table's runs")
     parser.add_argument("file", type=pathlib.Path, help="such as README.md")
     arguments = parser.parse_args()
-    rows = importlib.import_module(f"configs.{arguments.study}").ROWS
+    study = importlib.import_module(f"configs.{arguments.study}")
+    own = {row: study.get_config(row).to_dict() for row in study.ROWS}
     try:
         text = arguments.file.read_text(encoding="utf-8")
-        write_atomically(arguments.file, with_table(text, arguments.study, rows, arguments.workdir))
+        write_atomically(arguments.file, with_table(text, arguments.study, study.ROWS, own, arguments.workdir))
     except (AudiojaxError, OSError) as error:
         sys.exit(f"audiojax: {error}")
 
 
-def with_table(text: str, study: str, rows: dict, workdir: pathlib.Path) -> str:
-    """A text with the study's table between its marks. Raises RunError: no marks, or no finished run."""
+def with_table(text: str, study: str, rows: dict, own: dict[str, dict], workdir: pathlib.Path) -> str:
+    """A text with the study's table between its marks; rows, own: as for `page.write`.
+
+    Raises:
+      RunError: no marks, or no finished run.
+    """
     begin, end = f"<!-- {study} -->\n", f"<!-- /{study} -->\n"
     before, found, rest = text.partition(begin)
     _, closed, after = rest.partition(end)
@@ -40,7 +46,7 @@ def with_table(text: str, study: str, rows: dict, workdir: pathlib.Path) -> str:
     if not runs:
         raise RunError(f"{workdir} holds no finished run of {study}.")
     entries = [entry for entry in table.summarise(rows, runs) if entry.outcomes]
-    return before + begin + table.markdown(entries, table.footnote(entries, runs)) + end + after
+    return before + begin + table.markdown(entries, table.footnote(entries, runs, own)) + end + after
 
 
 if __name__ == "__main__":

@@ -4,11 +4,13 @@ import csv as csv_format
 import io
 import json
 import pathlib
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
 
 from audiojax.errors import RunError
+from audiojax.writer import differences
 
 PROTOCOLS = ("paper", "honest")  # first in every table, in this order; others follow by name
 UNPUBLISHED = (("accuracy",), ("mAUC", "mAP"))  # of a study without published scores: the first that the runs have
@@ -68,16 +70,16 @@ class Outcome(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A row of the table. published: every measure of the table, None where the study has no number for this row."""
+    """A row of the table.
+
+    published: every measure of the table, None where the study has no number for this row. gaps: mean under `paper`
+    less mean under `honest`, over the splits that have both; None where there is none.
+    """
 
     row: str
     published: dict[Measure, float | None]
     outcomes: dict[str, Outcome]
-
-    def gap(self, measure: Measure) -> float | None:
-        """Mean under `paper` less mean under `honest`; None where one of them is missing."""
-        means = [self.outcomes[name].scores[measure].mean for name in PROTOCOLS if self.has(name, measure)]
-        return means[0] - means[1] if len(means) == 2 else None
+    gaps: dict[Measure, float | None]
 
     def has(self, protocol: str, measure: Measure) -> bool:
         return protocol in self.outcomes and measure in self.outcomes[protocol].scores
@@ -121,8 +123,21 @@ def summarise(rows: dict, runs: list[Run]) -> list[Entry]:
         published = {m: settings["published"].get(m.split, {}).get(m.metric) for m in wanted}
         protocols = sorted({run.protocol for run in own}, key=protocol_order)
         of_protocol = {name: [run for run in own if run.protocol == name] for name in protocols}
-        entries.append(Entry(row, published, {name: outcome(own, wanted) for name, own in of_protocol.items()}))
+        outcomes = {name: outcome(own, wanted) for name, own in of_protocol.items()}
+        entries.append(Entry(row, published, outcomes, {m: gap(of_protocol, m) for m in wanted}))
     return entries
+
+
+def gap(of_protocol: dict[str, list[Run]], measure: Measure) -> float | None:
+    """Of one row: mean under `paper` less mean under `honest`, over the splits that have both."""
+    if not all(name in of_protocol for name in PROTOCOLS):
+        return None
+    both = set.intersection(*({run.split_seed for run in of_protocol[name]} for name in PROTOCOLS))
+    results = [[run.result for run in of_protocol[name] if run.split_seed in both] for name in PROTOCOLS]
+    if not both or any(measure.metric not in r["metrics"].get(measure.split, ()) for own in results for r in own):
+        return None
+    paper, honest = (score(own, measure).mean for own in results)
+    return paper - honest
 
 
 def measures(rows: dict, runs: list[Run]) -> list[Measure]:
@@ -199,7 +214,7 @@ def cells(entries: list[Entry]) -> tuple[list[str], list[list[str]]]:
         for m in lines:
             line = [entry.row, *[str(m)] * several, number(entry.published[m])]
             line += [show(name, m) for name in protocols]
-            line += [number(entry.gap(m), "+.3f")] * gaps + [show(last, beside(m))] * bool(aside)
+            line += [number(entry.gaps[m], "+.3f")] * gaps + [show(last, beside(m))] * bool(aside)
             table.append(line + [number(first and first.parameters, ",d"), number(seconds, ",.0f")])
     return header, table
 
@@ -218,8 +233,11 @@ def spread(score: Score) -> str:
     return text
 
 
-def footnote(entries: list[Entry], runs: list[Run]) -> str:
-    """One line: the metrics, the data, how much of it, how many seeds and splits, what the table's numbers are."""
+def footnote(entries: list[Entry], runs: list[Run], own: dict[str, dict]) -> str:
+    """One line: the metrics, the data, how much of it, how many seeds and splits, what the table's numbers are.
+
+    own: row -> its config as the study has it; what runs have set otherwise is said.
+    """
     if not runs:
         return "No run is finished yet."
     shown = ", ".join(str(m) for m in entries[0].published) if entries else "–"
@@ -232,13 +250,27 @@ def footnote(entries: list[Entry], runs: list[Run]) -> str:
     tests = [f"{span(r['examples']['test'] for r in of_protocol(name))} ({name})" for name in protocols]
     groups = [outcome([run for run in runs if (run.row, run.protocol) == key], []) for key in run_keys(runs)]
     absent = max(group.absent for group in groups)
-    parts = f"a part of it, {absent:,} examples of the release are absent" if absent else "complete"
+    parts = f"; a part of it, {absent:,} examples of the release are absent" if absent else ""
     return (
-        f"Scores: {shown}. Data: {data}; {parts}. Test examples: {', '.join(tests)}."
+        f"Scores: {shown}. Data: {data}{parts}. Test examples: {', '.join(tests)}."
         f" Seeds: {span(group.seeds for group in groups)}; splits: {span(group.splits for group in groups)}."
         " Mean ± standard deviation over seeds and splits; in brackets the 95 % interval by bootstrap over groups of"
-        " the test examples, its ends averaged; gap: paper − honest; s: training time of a run, all its seeds together."
+        " the test examples, its ends averaged; gap: paper − honest, over the splits that have both; s: training time"
+        f" of a run, all its seeds together.{changed(runs, own)}"
     )
+
+
+def changed(runs: list[Run], own: dict[str, dict]) -> str:
+    """ " Not as in the configs: …", the settings that runs have changed, and in how many of them; "" where none."""
+    counts = Counter(
+        difference
+        for run in runs
+        for difference in differences(json.loads(json.dumps(own.get(run.row, run.config))), run.config)
+        if difference.split("=")[0] not in ("protocol", "seed", "replicas", "data.split_seed")
+    )
+    some = lambda count: "" if count == len(runs) else f" in {count} of {len(runs)} runs"
+    listed = "; ".join(difference + some(count) for difference, count in counts.items())
+    return f" Not as in the configs: {listed}." if listed else ""
 
 
 def run_keys(runs: list[Run]) -> list[tuple[str, str]]:
@@ -288,6 +320,6 @@ def csv(entries: list[Entry]) -> str:
         for protocol, of in (entry.outcomes or {"": None}).items():
             for measure, published in entry.published.items():
                 mean, std, interval, values = of.scores[measure] if entry.has(protocol, measure) else (None,) * 4
-                scores = (mean, std, *(interval or (None, None)), values, entry.gap(measure))
+                scores = (mean, std, *(interval or (None, None)), values, entry.gaps[measure])
                 writer.writerow((entry.row, protocol, *measure, published, *scores, *(of[1:] if of else (None,) * 6)))
     return file.getvalue()

@@ -84,11 +84,13 @@ def test_every_kind_of_stage_gives_finite_logits_and_gradients(row):
     def loss(params):
         both = {**variables, "params": params}
         rngs = {"dropout": jax.random.key(2)}
-        return (model.apply(both, x, train=True, rngs=rngs, mutable=["batch_stats"])[0] ** 2).sum()
+        logits = model.apply(both, x, train=True, rngs=rngs, mutable=["batch_stats"])[0]
+        return (logits**2).sum(), logits
 
-    gradient = jax.grad(loss)(variables["params"])
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
-    assert any((leaf != 0).any() for leaf in jax.tree.leaves(gradient))
+    gradient, logits = jax.grad(loss, has_aux=True)(variables["params"])
+    assert logits.shape == (2, 10) and np.isfinite(logits).all()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
+        assert np.isfinite(leaf).all() and (leaf != 0).any(), path
 
 
 def assert_same_function(ours, theirs, x):

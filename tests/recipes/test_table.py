@@ -38,6 +38,26 @@ def test_every_row_is_planned_under_both_protocols(study, tmp_path):
         assert (config.epochs, config.steps, config.examples) == (2.0, 0, 0)
 
 
+def test_a_duration_in_another_unit_keeps_the_number_of_evaluations(tmp_path):
+    chosen = {"rows": ["optimised"], "protocols": ["paper"]}
+    [(_, config)] = plan(
+        rit_nsynth, {"epochs": 100.0}, chosen, 1, tmp_path
+    )  # its own: 800 steps, an evaluation every 40
+    assert (config.epochs, config.steps, config.eval_every) == (100.0, 0, 5.0)
+    [(_, config)] = plan(rit_nsynth, {"epochs": 100.0, "eval_every": 2.0}, chosen, 1, tmp_path)
+    assert config.eval_every == 2.0
+
+
+def test_a_file_that_cuts_the_data_is_for_honest_alone(tmp_path):
+    config = fagan_gtzan.get_config()
+    config.data.split_file = "folds.csv"
+    overrides = {"data.split_file": "folds.csv"}
+    runs = table.plan(fagan_gtzan, config, overrides, ALL | {"rows": ["lstm"]}, 1, tmp_path)
+    assert [folder.parts[-2] for folder, _ in runs] == ["honest"]
+    with pytest.raises(ConfigError, match="take --protocols=honest"):
+        table.plan(fagan_gtzan, config, overrides, ALL | {"protocols": ["paper"]}, 1, tmp_path)
+
+
 def test_protocols_that_a_study_lacks_are_not_planned(tmp_path):
     [(folder, config)] = plan(beyond_gtzan, {}, {}, 1, tmp_path)
     assert folder.parts[-2:] == ("honest", "split_0") and config.study == "beyond_gtzan"
@@ -58,11 +78,13 @@ def test_overrides_stand_above_the_rows_own_values(tmp_path):
         ({"steps": 3, "epochs": 3.0}, {}, 1, "exactly one of epochs, steps and examples"),
         ({}, {}, 0, "--splits=0 must be at least 1"),
         ({"data.split_file": "folds.csv"}, {}, 2, "1 where data.split_file makes the cut"),
+        ({"protocol": "paper"}, {}, 1, "of a table choose the --protocols"),
+        ({"frontend.samples": 3}, {}, 1, "--config.frontend.samples: fc1 has no such key"),
     ],
 )
 def test_what_cannot_be_planned_is_said(tmp_path, overrides, chosen, splits, sentence):
     config = li_audioset.get_config()
-    config.update_from_flattened_dict(overrides)
+    config.data.split_file = overrides.get("data.split_file", "")
     with pytest.raises(ConfigError, match=sentence):
         table.plan(li_audioset, config, overrides, ALL | chosen, splits, tmp_path)
 
@@ -101,13 +123,16 @@ def test_killed_table_does_nothing_twice_and_leaves_nothing_out(data_dir, tmp_pa
     ]
     results = [tmp_path / "fc1" / p / f"split_{s}" / "result.json" for p in ("paper", "honest") for s in (0, 1)]
     command = [sys.executable, "launch.py", *flags]
-    killed = subprocess.Popen(command, cwd=ROOT, env=os.environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    log = results[1].parent / "metrics.jsonl"
-    while killed.poll() is None and not (log.exists() and log.read_text()):
+    said = tmp_path / "said"
+    with open(said, "w") as file:
+        killed = subprocess.Popen(command, cwd=ROOT, env=os.environ, stdout=file, stderr=file)
+    log, deadline_s = results[1].parent / "metrics.jsonl", time.monotonic() + 240
+    while killed.poll() is None and time.monotonic() < deadline_s and not (log.exists() and log.read_text()):
         time.sleep(0.001)
-    assert killed.poll() is None
+    finished_early = killed.poll() is not None
     killed.kill()
     killed.wait()
+    assert not finished_early and log.exists(), said.read_text()
     assert results[0].exists() and not results[-1].exists()
     before = results[0].stat().st_mtime_ns
 
@@ -118,4 +143,15 @@ def test_killed_table_does_nothing_twice_and_leaves_nothing_out(data_dir, tmp_pa
     assert all(result["replicas"] == 2 and result["steps"] == 4 for result in found)
     assert "± " in (tmp_path / "table.md").read_text()
     listed = launch("--config=configs/li_audioset.py", "--list", f"--workdir={tmp_path}")
-    assert "675,087" in listed.stdout and "honest mAUC" in " ".join(listed.stdout.split())
+    assert "675,087" in listed.stdout and "honest mAUC" in listed.stdout
+
+
+def test_where_every_run_fails_for_one_reason_it_is_said_once(tmp_path):
+    workdir = tmp_path / "new"
+    with pytest.raises(
+        RunError, match=r"2 of 2 runs failed \(fc1/paper/split_0, fc1/honest/split_0: .*no folder audios"
+    ):
+        settings = SMALL | {"data.variant": "released"}
+        chosen = ALL | {"rows": ["fc1"]}
+        table.run(li_audioset.get_config(), settings, chosen, 1, workdir, tmp_path, tmp_path / "data")
+    assert "No run is finished yet" in (workdir / "table.md").read_text()

@@ -56,7 +56,7 @@ def write_study(workdir, data_dir):
 def study(tmp_path_factory):
     workdir, data_dir = tmp_path_factory.mktemp("study"), tmp_path_factory.mktemp("data")
     write_study(workdir, data_dir)
-    page.write("a <b>study</b>", ROWS, workdir, data_dir)
+    page.write("a <b>study</b>", ROWS, {}, workdir, data_dir)
     return workdir
 
 
@@ -184,13 +184,13 @@ def test_what_it_says_of_each_row(study):
 
 def test_tables_lie_beside_the_page(study):
     assert {path.name for path in study.glob("*.*")} == {"table.md", "table.csv", "table.tex", "report.html"}
-    assert "| 0.400 ± 0.115 (0.30–0.50) | +0.500 |" in (study / "table.md").read_text()
+    assert "| 0.400 ± 0.115 (0.30–0.50) | +0.600 |" in (study / "table.md").read_text()
 
 
 def test_the_same_runs_make_the_same_page(study, tmp_path):
     before = (study / "report.html").read_bytes()
     write_tones(tmp_path)
-    page.write("a <b>study</b>", ROWS, study, tmp_path)
+    page.write("a <b>study</b>", ROWS, {}, study, tmp_path)
     assert (study / "report.html").read_bytes() == before
 
 
@@ -200,11 +200,11 @@ def test_a_broken_file_of_a_run_is_one_sentence(tmp_path, name):
     broken = tmp_path / "second" / "honest" / "split_0" / name
     broken.write_text("{")
     with pytest.raises(RunError, match=f"{name} cannot be read .*delete"):
-        page.write("study", ROWS, tmp_path, tmp_path / "data")
+        page.write("study", ROWS, {}, tmp_path, tmp_path / "data")
 
 
 def test_a_study_that_never_ran_has_a_page(tmp_path):
-    page.write("study", ROWS, tmp_path, tmp_path)
+    page.write("study", ROWS, {}, tmp_path, tmp_path)
     text = (tmp_path / "report.html").read_text()
     assert "0 of 4 rows have finished runs." in text
     assert "No run is finished yet." in text

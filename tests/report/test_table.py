@@ -76,7 +76,7 @@ def test_numbers_over_seeds_and_splits(entries):
     assert (score.values, honest.seeds, honest.splits) == (4, 2, 2)
     assert (honest.train_s, honest.parameters, honest.test_examples, honest.absent) == (20.0, 1234, 6, 94)
     assert paper.scores[ACCURACY] == (0.8, None, (0.7, 0.9), 1)
-    assert entries[0].gap(ACCURACY) == pytest.approx(0.25)
+    assert entries[0].gaps[ACCURACY] == pytest.approx(0.25)
 
 
 def test_measures_are_the_published_ones_and_their_clips(entries):
@@ -84,7 +84,7 @@ def test_measures_are_the_published_ones_and_their_clips(entries):
     assert entries[0].published[ACCURACY] == 0.9
     assert entries[0].published[CLIPS] is None
     assert CLIPS not in entries[0].outcomes["paper"].scores
-    assert entries[0].gap(CLIPS) is None
+    assert entries[0].gaps[CLIPS] is None
 
 
 def test_what_is_not_finite_once_has_no_mean(entries):
@@ -113,12 +113,12 @@ def test_a_published_subset_stands_beside_the_whole_split(tmp_path):
 
 
 def test_markdown(workdir, entries):
-    text = table.markdown(entries, table.footnote(entries, table.read_runs(workdir)))
+    text = table.markdown(entries, table.footnote(entries, table.read_runs(workdir), {}))
     lines = text.splitlines()
     assert lines[0] == "| row | metric | published | paper | honest | gap | honest, clips | parameters | s |"
     cells = "0.900", "0.800 (0.70–0.90)", "0.550 ± 0.129 (0.45–0.68)", "+0.250", "0.750 ± 0.058", "1,234", "15"
     assert lines[2] == f"| a_1 | accuracy | {' | '.join(cells)} |"
-    assert lines[3].startswith("| a_1 | macro_f1 | – | 0.750 | – | – |")
+    assert lines[3].startswith("| a_1 | macro_f1 | – | 0.750 | – | +0.300 |")
     assert lines[6] == "| late | accuracy | 0.500 | – | – | – | – | – | – |"
     assert "94 examples of the release are absent" in lines[-1]
     assert "6 (paper), 6 (honest)" in lines[-1]
@@ -128,7 +128,7 @@ def test_markdown(workdir, entries):
 def test_synthesised_data_is_called_so(tmp_path):
     put(tmp_path, "a_1", "paper", 0, result_of({"accuracy": [0.8]}, variant="stand_in"))
     runs = table.read_runs(tmp_path)
-    assert "synthesised" in table.footnote(table.summarise(ROWS, runs), runs)
+    assert "synthesised" in table.footnote(table.summarise(ROWS, runs), runs, {})
 
 
 def test_csv_has_every_number_in_full(entries):
@@ -159,5 +159,22 @@ def test_latex(entries):
 
 def test_nothing_at_all_is_still_a_table(tmp_path):
     assert table.read_runs(tmp_path / "nowhere") == []
-    assert table.footnote([], []) == "No run is finished yet."
+    assert table.footnote([], [], {}) == "No run is finished yet."
     assert table.markdown([], "").startswith("| row |")
+
+
+def test_settings_that_are_not_the_configs_own_are_said(workdir):
+    runs = table.read_runs(workdir)
+    own = config_of("paper", select="loss")
+    text = table.footnote(table.summarise(ROWS, runs), runs, {"a_1": own})
+    assert "Not as in the configs: select='loss' (now 'accuracy')" in text and "split_seed" not in text
+    assert "Not as" not in table.footnote(table.summarise(ROWS, runs), runs, {})
+
+
+def test_the_gap_is_over_the_splits_that_both_protocols_have(tmp_path):
+    for split, (paper, honest) in enumerate([(0.9, 0.5), (None, 0.1), (0.7, None)]):
+        for protocol, value in (("paper", paper), ("honest", honest)):
+            if value is not None:
+                put(tmp_path, "a_1", protocol, split, result_of({"accuracy": [value]}))
+    entry, *_ = table.summarise(ROWS, table.read_runs(tmp_path))
+    assert entry.gaps[ACCURACY] == pytest.approx(0.4)
