@@ -4,8 +4,8 @@ python launch.py --config=configs/beyond_gtzan.py --workdir=DIR --raw_dir=RELEAS
 
 `cnn1d_gap_overlap` is the study's `cnn1d_gap` on windows that begin every second instead of every third: three times as
 many to train on, and a track's score is the mean of as many more (`honest` alone: windows that overlap cannot be cut
-apart). Half a minute to a minute a cut of 60 tracks on two CPU cores. README.md has its scores beside those of `cnn1d_gap` and of a
-support-vector machine, on the same ten cuts.
+apart). Half a minute to a minute a cut of 60 tracks on two CPU cores. README.md has its scores beside those of
+`cnn1d_gap` and of a support-vector machine, on the same ten cuts.
 """
 
 from configs import common, fagan_gtzan
