@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from audiojax.errors import RunError
-from audiojax.writer import differences
+from audiojax.writer import differences, read_result
 
 PROTOCOLS = ("paper", "honest")  # first in every table, in this order; others follow by name
 UNPUBLISHED = (("accuracy",), ("mAUC", "mAP"))  # of a study without published scores: the first that the runs have
@@ -94,7 +94,7 @@ def read_runs(workdir: pathlib.Path) -> list[Run]:
     runs = []
     for path in workdir.glob("*/*/split_*/result.json"):
         try:
-            result = json.loads(path.read_text(encoding="utf-8"))
+            result = read_result(path.parent)
             config = json.loads(path.with_name("config.json").read_text(encoding="utf-8"))
             split_seed, _ = config["data"]["split_seed"], result["metrics"]["test"]
         except (OSError, ValueError, KeyError, TypeError) as error:
