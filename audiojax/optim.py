@@ -1,5 +1,6 @@
-"""Optimisers and schedules from a config, on top of optax."""
+"""Optimisers, schedules and averages of the weights from a config, on top of optax."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -9,8 +10,8 @@ import optax
 from audiojax.errors import ConfigError
 
 
-class AverageState(NamedTuple):
-    """Sum of the weights and the running sum of weighted parameters of `averaging`."""
+class Average(NamedTuple):
+    """A weighted sum of trees seen so far, and the sum of their weights."""
 
     weight: jax.Array
     total: Any
@@ -21,7 +22,7 @@ def make(config, total_steps: int) -> optax.GradientTransformation:
 
     Keys: name (a function of optax), lr, schedule ("constant" or "cosine", to zero at the end), warmup (share of the
     steps, linear from zero), weight_decay (on kernels alone, decoupled), clip_norm (of the whole gradient, 0 for
-    none), average_decay (exponential average of the parameters, which is what is then evaluated; 0 for none).
+    none). average_share is the `Averaging`'s.
 
     Raises:
       ConfigError: an unknown optimiser or schedule.
@@ -46,7 +47,6 @@ def make(config, total_steps: int) -> optax.GradientTransformation:
         scalings[config.name](),
         optax.add_decayed_weights(config.weight_decay, mask=kernels) if config.weight_decay else optax.identity(),
         optax.scale_by_learning_rate(learning_rate),
-        averaging(config.average_decay) if config.average_decay else optax.identity(),
     )
 
 
@@ -55,27 +55,24 @@ def kernels(params: Any) -> Any:
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
-def averaging(decay: float) -> optax.GradientTransformation:
-    """Keeps the exponential average of the parameters, without the bias of its start; leaves the updates alone."""
-
-    def init(params):
-        return AverageState(jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
-
-    def update(updates, state, params):
-        new = optax.apply_updates(params, updates)
-        total = jax.tree.map(lambda t, p: decay * t + (1 - decay) * p, state.total, new)
-        return updates, AverageState(decay * state.weight + 1 - decay, total)
-
-    return optax.GradientTransformation(init, update)
+def average_decay(config, total_steps: int) -> float:
+    """Decay a step of the exponential average whose time constant is the share `average_share` of all steps."""
+    return math.exp(-1 / (config.average_share * total_steps))
 
 
-def evaluated_params(params: Any, opt_state: Any) -> Any:
-    """The parameters to evaluate: their average where the optimiser keeps one that has begun, else themselves."""
-    is_average = lambda x: isinstance(x, AverageState)
-    averages = [leaf for leaf in jax.tree.leaves(opt_state, is_leaf=is_average) if is_average(leaf)]
-    if not averages:
-        return params
-    (average,) = averages
+def start_average(tree: Any) -> Average:
+    """The average of nothing yet, for trees of this shape."""
+    return Average(jnp.zeros(()), jax.tree.map(jnp.zeros_like, tree))
+
+
+def add_to_average(average: Average, tree: Any, decay: float) -> Average:
+    """The exponential average with one more tree, the newest."""
+    total = jax.tree.map(lambda total, new: decay * total + (1 - decay) * new, average.total, tree)
+    return Average(decay * average.weight + 1 - decay, total)
+
+
+def averaged(average: Average, otherwise: Any) -> Any:
+    """The mean without the bias of its start; `otherwise` where nothing was added yet."""
     begun = average.weight > 0
     scale = 1 / jnp.where(begun, average.weight, 1)
-    return jax.tree.map(lambda total, param: jnp.where(begun, scale * total, param), average.total, params)
+    return jax.tree.map(lambda total, other: jnp.where(begun, scale * total, other), average.total, otherwise)

@@ -10,13 +10,14 @@ class TrainState(flax.struct.PyTreeNode):
     """State of one replica, or of all with a leading replica axis on every array.
 
     step: int32, steps done. params: the model's parameters, float32. model_state: its other variables (batch
-    statistics). opt_state: the optimiser's.
+    statistics). opt_state: the optimiser's. average: `optim.Average` of (params, model_state), or None.
     """
 
     step: jax.Array
     params: Any
     model_state: Any
     opt_state: Any
+    average: Any
 
 
 class Best(flax.struct.PyTreeNode):

@@ -41,7 +41,7 @@ def base() -> ConfigDict:
                 warmup=0.0,
                 weight_decay=0.0,
                 clip_norm=0.0,
-                average_decay=0.0,
+                average_share=0.0,  # time constant of the weights' exponential average, a share of the steps; 0: none
             ),
             batch_size=0,
             eval_batch_size=0,

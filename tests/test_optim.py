@@ -25,17 +25,21 @@ def run(optimiser, gradients, start=1.0):
     return params, state, path
 
 
-def test_average_is_the_weighted_mean_of_the_visited_parameters():
-    optimiser = optim.make(config(name="sgd", lr=0.1, average_decay=0.5), total_steps=3)
-    params, state, path = run(optimiser, [1.0, 2.0, 3.0])
-    weights = np.array([0.25, 0.5, 1.0]) / 1.75
-    expected = sum(w * float(p["bias"][0]) for w, p in zip(weights, path))
-    np.testing.assert_allclose(optim.evaluated_params(params, state)["bias"], expected, rtol=1e-6)
+def test_average_weighs_what_it_has_seen_by_age():
+    average, decay = optim.start_average({"mean": jnp.zeros(2)}), 0.5
+    for value in (1.0, 2.0, 3.0):
+        average = optim.add_to_average(average, {"mean": jnp.full(2, value)}, decay)
+    mean = optim.averaged(average, {"mean": jnp.full(2, np.nan)})["mean"]
+    np.testing.assert_allclose(mean, np.average([1, 2, 3], weights=[0.25, 0.5, 1]), rtol=1e-6)
 
 
-def test_without_average_the_parameters_themselves_are_evaluated():
-    params, state, _ = run(optim.make(config(name="adam", lr=0.1), 3), [1.0])
-    assert optim.evaluated_params(params, state) is params
+def test_average_of_nothing_is_what_stands_in_for_it():
+    np.testing.assert_array_equal(optim.averaged(optim.start_average(jnp.zeros(2)), jnp.arange(2.0)), [0, 1])
+
+
+def test_average_forgets_over_its_share_of_the_steps():
+    decay = optim.average_decay(config(average_share=0.1), total_steps=200)
+    assert decay**20 == pytest.approx(np.exp(-1))
 
 
 def test_weight_decay_spares_biases():

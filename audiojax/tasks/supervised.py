@@ -43,6 +43,7 @@ class Task:
         self._model_name, self._model = config.model.name, build_model(config, output_bias)
         self._loss = getattr(losses, config.task.loss)
         self._optimiser = optim.make(config.optim, total_steps)
+        self._average_decay = optim.average_decay(config.optim, total_steps) if config.optim.average_share else None
 
     def init(self, key: jax.Array, batch: dict[str, jax.Array]) -> TrainState:
         """The state of one replica before its first step; `batch` gives shapes only.
@@ -56,7 +57,8 @@ class Task:
         except (TypeError, ValueError) as error:
             raise ConfigError(f"model {self._model_name} on features {x.shape[1:]}: {error}.") from error
         params = variables.pop("params")
-        return TrainState(jnp.zeros((), jnp.int32), params, variables, self._optimiser.init(params))
+        average = optim.start_average((params, variables)) if self._average_decay else None
+        return TrainState(jnp.zeros((), jnp.int32), params, variables, self._optimiser.init(params), average)
 
     def train_step(self, state: TrainState, batch: dict[str, jax.Array], key: jax.Array):
         """One update. Returns the new state and {"loss", "grad_norm"}, means over the batch."""
@@ -81,11 +83,15 @@ class Task:
         updates, opt_state = self._optimiser.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         logs = {"loss": loss, "grad_norm": optax.tree.norm(grads)}
-        return TrainState(state.step + 1, params, model_state, opt_state), logs
+        average = state.average
+        if self._average_decay:
+            average = optim.add_to_average(average, (params, model_state), self._average_decay)
+        return TrainState(state.step + 1, params, model_state, opt_state, average), logs
 
     def evaluated(self, state: TrainState):
         """What is evaluated and kept of a state: (params, model_state)."""
-        return optim.evaluated_params(state.params, state.opt_state), state.model_state
+        live = state.params, state.model_state
+        return optim.averaged(state.average, live) if self._average_decay else live
 
     def eval_step(self, params, model_state, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
         """{"score": probabilities [B, K], "loss": [B]}."""

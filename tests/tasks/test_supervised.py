@@ -108,3 +108,14 @@ def test_evaluation_has_no_randomness_and_leaves_augmentation_out():
     np.testing.assert_array_equal(one["score"], two["score"])
     alone = task.eval_step(*task.evaluated(state), jax.tree.map(lambda a: a[2:3], batch))
     np.testing.assert_allclose(alone["score"][0], one["score"][2], rtol=1e-5)
+
+
+def test_averages_of_weights_and_of_batch_statistics_are_evaluated_together():
+    task, batch = task_of("fagan_gtzan", "cnn1d_gap"), batch_of("fagan_gtzan")
+    states = [jax.jit(task.init)(jax.random.key(0), batch)]
+    for step in range(2):
+        states.append(jax.jit(task.train_step)(states[-1], batch, jax.random.key(step))[0])
+    newer = 1 / (1 + np.exp(-1))  # share of the second of two; the time constant is a tenth of 10 steps: one
+    mean = lambda old, new: (1 - newer) * old + newer * new
+    expected = jax.tree.map(mean, *((state.params, state.model_state) for state in states[1:]))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), task.evaluated(states[2]), expected)
