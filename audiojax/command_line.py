@@ -101,7 +101,7 @@ def list_rows(study: str, workdir: str | None) -> None:
             for protocol, outcome in entry.outcomes.items()
             for measure, score in outcome.scores.items()
         }
-        for entry in report.summarise(rows, report.read_runs(pathlib.Path(workdir)) if workdir else [])
+        for entry in report.summarise(rows, report.read_runs(pathlib.Path(workdir), rows) if workdir else [])
     }
     columns = lambda found: list(dict.fromkeys(column for values in found.values() for column in values))
     whose = "published" + (f", and ours in {workdir}" if workdir else "")

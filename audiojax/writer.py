@@ -89,8 +89,7 @@ def check_owner(workdir: pathlib.Path, config: dict) -> None:
     if not path.exists():
         return
     try:
-        # Through JSON, which has lists for tuples.
-        differing = differences(json.loads(path.read_text()), json.loads(json.dumps(config)))
+        differing = differences(json.loads(path.read_text()), config)
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read ({error}); choose another --workdir.") from error
     if differing:
@@ -101,13 +100,13 @@ def check_owner(workdir: pathlib.Path, config: dict) -> None:
 
 
 def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
-    """Keys that differ between two configs, each as "key=old (now new)"."""
-    found = []
+    """Keys that differ between two configs, each as "key=old (now new)"; a tuple is JSON's list."""
+    found, plain = [], lambda value: json.loads(json.dumps(value))
     for key in sorted(old.keys() | new.keys()):
         a, b = old.get(key), new.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
             found += differences(a, b, f"{prefix}{key}.")
-        elif a != b:
+        elif plain(a) != plain(b):
             found.append(f"{prefix}{key}={a!r} (now {b!r})")
     return found
 

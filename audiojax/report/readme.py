@@ -42,7 +42,7 @@ def with_table(text: str, study: str, rows: dict, own: dict[str, dict], workdir:
         raise RunError(
             f"the file has no lines {begin.strip()} and {end.strip()}; put them where the table is to stand."
         )
-    runs = [run for run in table.read_runs(workdir) if run.row in rows]
+    runs = table.read_runs(workdir, rows)
     if not runs:
         raise RunError(f"{workdir} holds no finished run of {study}.")
     entries = [entry for entry in table.summarise(rows, runs) if entry.outcomes]

@@ -5,6 +5,7 @@ import io
 import json
 import pathlib
 from collections import Counter
+from collections.abc import Container
 from typing import NamedTuple
 
 import numpy as np
@@ -85,14 +86,17 @@ class Entry(NamedTuple):
         return protocol in self.outcomes and measure in self.outcomes[protocol].scores
 
 
-def read_runs(workdir: pathlib.Path) -> list[Run]:
-    """The finished runs below `workdir`, by row, protocol and split seed; folders without a result.json are not.
+def read_runs(workdir: pathlib.Path, rows: Container[str]) -> list[Run]:
+    """The finished runs of these rows below `workdir`, by row, protocol and split seed.
 
     Raises:
       RunError: a config.json or result.json that cannot be read.
     """
     runs = []
     for path in workdir.glob("*/*/split_*/result.json"):
+        row, protocol = path.parts[-4:-2]
+        if row not in rows:
+            continue
         try:
             result = read_result(path.parent)
             config = json.loads(path.with_name("config.json").read_text(encoding="utf-8"))
@@ -101,8 +105,7 @@ def read_runs(workdir: pathlib.Path) -> list[Run]:
             raise RunError(
                 f"{path} cannot be read ({type(error).__name__}: {error}); delete its folder to run it again."
             ) from error
-        protocol = path.parent.parent
-        runs.append(Run(path.parent, protocol.parent.name, protocol.name, split_seed, config, result))
+        runs.append(Run(path.parent, row, protocol, split_seed, config, result))
     return sorted(runs, key=lambda run: (run.row, protocol_order(run.protocol), run.split_seed))
 
 
@@ -114,9 +117,8 @@ def summarise(rows: dict, runs: list[Run]) -> list[Entry]:
     """One entry for each row of a study's ROWS, in their order, also for those without a run.
 
     Args:
-      rows: row -> {"published": {split: {metric: value}}, ...}. runs: those of other rows are left out.
+      rows: row -> {"published": {split: {metric: value}}, ...}.
     """
-    runs = [run for run in runs if run.row in rows]
     wanted, entries = measures(rows, runs), []
     for row, settings in rows.items():
         own = [run for run in runs if run.row == row]
@@ -265,7 +267,7 @@ def changed(runs: list[Run], own: dict[str, dict]) -> str:
     counts = Counter(
         difference
         for run in runs
-        for difference in differences(json.loads(json.dumps(own.get(run.row, run.config))), run.config)
+        for difference in differences(own.get(run.row, run.config), run.config)
         if difference.split("=")[0] not in ("protocol", "seed", "replicas", "data.split_seed")
     )
     some = lambda count: "" if count == len(runs) else f" in {count} of {len(runs)} runs"

@@ -49,11 +49,11 @@ def workdir(tmp_path):
 
 @pytest.fixture
 def entries(workdir):
-    return table.summarise(ROWS, table.read_runs(workdir))
+    return table.summarise(ROWS, table.read_runs(workdir, ROWS))
 
 
 def test_finished_runs_are_found_in_order_and_others_are_not(workdir):
-    runs = table.read_runs(workdir)
+    runs = table.read_runs(workdir, ROWS)
     assert [run[1:4] for run in runs] == [("a_1", "paper", 0), ("a_1", "honest", 0), ("a_1", "honest", 1)]
     assert runs[1].result["metrics"]["test"]["accuracy"] == [0.5, 0.6]
 
@@ -63,7 +63,7 @@ def test_a_broken_result_is_one_sentence(workdir, text):
     path = workdir / "a_1" / "paper" / "split_0" / "result.json"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(RunError, match=r"split_0/result\.json cannot be read .*delete its folder"):
-        table.read_runs(workdir)
+        table.read_runs(workdir, ROWS)
 
 
 def test_numbers_over_seeds_and_splits(entries):
@@ -99,7 +99,7 @@ def test_a_row_without_a_run_stays_in_the_table(entries):
 def test_without_published_numbers_the_usual_metric_is_shown(tmp_path):
     put(tmp_path, "single", "honest", 0, result_of({"loss": [1.0], "accuracy": [0.5], "mAP": [0.3], "mAUC": [0.2]}))
     put(tmp_path, "tags", "honest", 0, result_of({"loss": [1.0], "mAP": [0.3], "mAUC": [0.2]}))
-    runs = table.read_runs(tmp_path)
+    runs = table.read_runs(tmp_path, ("single", "tags"))
     assert table.measures({}, runs[:1]) == [ACCURACY]
     assert table.measures({}, runs[1:]) == [Measure("test", "mAUC"), Measure("test", "mAP")]
 
@@ -107,13 +107,13 @@ def test_without_published_numbers_the_usual_metric_is_shown(tmp_path):
 def test_a_published_subset_stands_beside_the_whole_split(tmp_path):
     put(tmp_path, "row", "honest", 0, result_of({"accuracy": [0.5]}))
     rows = {"row": {"published": {"test_public": {"accuracy": 0.6}}}}
-    (entry,) = table.summarise(rows, table.read_runs(tmp_path))
+    (entry,) = table.summarise(rows, table.read_runs(tmp_path, rows))
     assert entry.published == {Measure("test_public", "accuracy"): 0.6, ACCURACY: None}
     assert list(entry.outcomes["honest"].scores) == [ACCURACY]
 
 
 def test_markdown(workdir, entries):
-    text = table.markdown(entries, table.footnote(entries, table.read_runs(workdir), {}))
+    text = table.markdown(entries, table.footnote(entries, table.read_runs(workdir, ROWS), {}))
     lines = text.splitlines()
     assert lines[0] == "| row | metric | published | paper | honest | gap | honest, clips | parameters | s |"
     cells = "0.900", "0.800 (0.70–0.90)", "0.550 ± 0.129 (0.45–0.68)", "+0.250", "0.750 ± 0.058", "1,234", "15"
@@ -127,7 +127,7 @@ def test_markdown(workdir, entries):
 
 def test_synthesised_data_is_called_so(tmp_path):
     put(tmp_path, "a_1", "paper", 0, result_of({"accuracy": [0.8]}, variant="stand_in"))
-    runs = table.read_runs(tmp_path)
+    runs = table.read_runs(tmp_path, ROWS)
     assert "synthesised" in table.footnote(table.summarise(ROWS, runs), runs, {})
 
 
@@ -158,13 +158,13 @@ def test_latex(entries):
 
 
 def test_nothing_at_all_is_still_a_table(tmp_path):
-    assert table.read_runs(tmp_path / "nowhere") == []
+    assert table.read_runs(tmp_path / "nowhere", ROWS) == []
     assert table.footnote([], [], {}) == "No run is finished yet."
     assert table.markdown([], "").startswith("| row |")
 
 
 def test_settings_that_are_not_the_configs_own_are_said(workdir):
-    runs = table.read_runs(workdir)
+    runs = table.read_runs(workdir, ROWS)
     own = config_of("paper", select="loss")
     text = table.footnote(table.summarise(ROWS, runs), runs, {"a_1": own})
     assert "Not as in the configs: select='loss' (now 'accuracy')" in text and "split_seed" not in text
@@ -176,5 +176,5 @@ def test_the_gap_is_over_the_splits_that_both_protocols_have(tmp_path):
         for protocol, value in (("paper", paper), ("honest", honest)):
             if value is not None:
                 put(tmp_path, "a_1", protocol, split, result_of({"accuracy": [value]}))
-    entry, *_ = table.summarise(ROWS, table.read_runs(tmp_path))
+    entry, *_ = table.summarise(ROWS, table.read_runs(tmp_path, ROWS))
     assert entry.gaps[ACCURACY] == pytest.approx(0.4)
