@@ -146,7 +146,7 @@ def get_config(row: str | None = None):
     )
     config.model = dict(name="cnn", kernel_init="glorot_uniform", cell="lstm", stages=())
     config.task.loss = "softmax_cross_entropy"
-    config.optim.update(dict(lr=5e-3, schedule="cosine", average_share=0.1))
+    config.optim.update(dict(lr=5e-3, schedule="cosine", warmup=0.1, average_share=0.1))
     config.batch_size = 32
     config.eval_batch_size = 64
     config.epochs = 100.0
