@@ -125,6 +125,9 @@ def test_truncated_file_is_refused(form, kept):
         (encode(np.array([0.5, -np.inf]), subtype="DOUBLE"), "NaN or infinite"),
         (encode(NOISE, rate=1), "a sample rate of 1 Hz"),
     ],
+    # A float file holds the second of its writing, so the bytes cannot be its name.
+    ids=["none", "text", "bare header", "cut header", "zeros", "empty wav", "empty au", "empty flac", "cut wav"]
+    + ["not a number", "infinite", "1 Hz"],
 )
 def test_unreadable_file_says_why(content, why):
     with pytest.raises(ValueError, match=why):
