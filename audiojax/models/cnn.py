@@ -46,7 +46,7 @@ class Model(nn.Module):
                 case "sequence", []:
                     x = x.reshape(*x.shape[:2], -1)
                 case "conv", [filters, kernel, stride]:
-                    convolution = nn.Conv(
+                    convolution = layers.Conv(
                         filters, (kernel,) * axes, stride, use_bias=False, kernel_init=init, dtype=self.dtype
                     )
                     x = normal_relu(convolution(x))

@@ -32,7 +32,7 @@ class Model(nn.Module):
         init = layers.initialiser(self.kernel_init)
         x = x_BTF.astype(self.dtype)
         for filters in self.filters:
-            x = nn.Conv(filters, (self.kernel,), padding="VALID", kernel_init=init, dtype=self.dtype)(x)
+            x = layers.Conv(filters, (self.kernel,), padding="VALID", kernel_init=init, dtype=self.dtype)(x)
             x = nn.leaky_relu(x, self.negative_slope)
         x = nn.Dropout(self.dropout, deterministic=not train)(layers.max_pool(x, self.pool))
         x = x.mean(1) if self.head == "average" else x.reshape(x.shape[0], -1)

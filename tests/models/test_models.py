@@ -177,3 +177,18 @@ def test_logits_begin_at_the_prior():
     x = jnp.zeros((1, 10, 128))
     logits = model.apply(model.init(jax.random.key(0), x, train=False), x, train=False)
     np.testing.assert_allclose(logits, [[-1, -4]])
+
+
+@pytest.mark.parametrize("kernel_has_replicas", [True, False])
+def test_convolutions_of_replicas_are_the_plain_ones_with_their_gradients(kernel_has_replicas):
+    keys = jax.random.split(jax.random.key(0), 2)
+    x_RBTC, kernel = jax.random.normal(keys[0], (3, 2, 9, 4)), jax.random.normal(keys[1], (3, 3, 4, 5))
+    layout = ("NWC", "WIO", "NWC")
+    axes, kernel = ((0, 0), kernel) if kernel_has_replicas else ((0, None), kernel[0])
+
+    def gradients(convolution):
+        loss = lambda x, kernel: jnp.sin(convolution(x, kernel, (2,), "SAME", dimension_numbers=layout)).sum()
+        return jax.jit(jax.vmap(jax.value_and_grad(loss, argnums=(0, 1)), axes))(x_RBTC, kernel)
+
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+    jax.tree.map(close, gradients(layers.convolve), gradients(jax.lax.conv_general_dilated))
