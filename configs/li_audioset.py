@@ -47,7 +47,7 @@ ROWS = {
                 "dense_dropout": 0.5,
             },
             "augment": {"features": ({"name": "permute_steps"}, {"name": "mixup", "alpha": 1.0})},
-            "optim": {"lr": 1e-3, "schedule": "cosine", "warmup": 0.05, "average_share": 0.125},
+            "optim": {"lr": 1e-3, "schedule": "cosine", "warmup": 0.05, "average_share": 0.1265},
             "epochs": 24.0,
         },
     },
