@@ -11,8 +11,8 @@ Unsaid by the study, chosen here: 30 % of the tracks of each genre for test, 15 
 bands, each brought to mean 0 and variance 1 over a segment; all widths but AlexNet's and VGG 16's; where a strided
 convolution replaces a pool, it already has the next block's width; one hidden layer of 512 in every head, 1 × 1
 convolutions where the head averages; batch 32; a rate that rises over the first tenth of the steps (large fully
-connected heads do not recover from a bad start) and falls as a cosine; the whole gradient clipped at norm 1 where there are
-recurrent layers, whose own kernels start orthogonal; the other kernels start as Glorot and Bengio's.
+connected heads do not recover from a bad start) and falls as a cosine; the whole gradient clipped at norm 1 where there
+are recurrent layers, whose own kernels start orthogonal; the other kernels start as Glorot and Bengio's.
 `lstm_cnn1d` is the order that the study tried and left (recurrent layer first), `rcnn…` its pattern (convolutions
 first), both on frames of 512 samples; on the waveform a recurrent layer follows SampleCNN's first convolutions, for no
 LSTM takes 66,150 steps. --config.model.cell=gru puts GRUs in place of LSTMs.
