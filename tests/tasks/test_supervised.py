@@ -111,10 +111,12 @@ def test_evaluation_has_no_randomness_and_leaves_augmentation_out():
 
 
 def test_averages_of_weights_and_of_batch_statistics_are_evaluated_together():
-    task, batch = task_of("fagan_gtzan", "cnn1d_gap"), batch_of("fagan_gtzan")
+    small = SMALL["fagan_gtzan", "cnn1d_gap"] | {"model__stages": (("conv", 4, 3, 1), ("average",))}
+    task = Task(config_of("fagan_gtzan", "cnn1d_gap", **small), np.full(10, 0.2), total_steps=10)
+    batch, train_step = batch_of("fagan_gtzan"), jax.jit(task.train_step)
     states = [jax.jit(task.init)(jax.random.key(0), batch)]
     for step in range(2):
-        states.append(jax.jit(task.train_step)(states[-1], batch, jax.random.key(step))[0])
+        states.append(train_step(states[-1], batch, jax.random.key(step))[0])
     newer = 1 / (1 + np.exp(-1))  # share of the second of two; the time constant is a tenth of 10 steps: one
     mean = lambda old, new: (1 - newer) * old + newer * new
     expected = jax.tree.map(mean, *((state.params, state.model_state) for state in states[1:]))
