@@ -22,7 +22,7 @@ def make(config, total_steps: int) -> optax.GradientTransformation:
 
     Keys: name (a function of optax), lr, schedule ("constant" or "cosine", to zero at the end), warmup (share of the
     steps, linear from zero), weight_decay (on kernels alone, decoupled), clip_norm (of the whole gradient, 0 for
-    none). average_share is the `Averaging`'s.
+    none). `average_decay` reads average_share.
 
     Raises:
       ConfigError: an unknown optimiser or schedule.

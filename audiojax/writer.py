@@ -103,10 +103,10 @@ def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
     """Keys that differ between two configs, each as "key=old (now new)"; a tuple is JSON's list."""
     found, plain = [], lambda value: json.loads(json.dumps(value))
     for key in sorted(old.keys() | new.keys()):
-        a, b = old.get(key), new.get(key)
+        a, b = plain(old.get(key)), plain(new.get(key))
         if isinstance(a, dict) and isinstance(b, dict):
             found += differences(a, b, f"{prefix}{key}.")
-        elif plain(a) != plain(b):
+        elif a != b:
             found.append(f"{prefix}{key}={a!r} (now {b!r})")
     return found
 
