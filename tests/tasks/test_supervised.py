@@ -52,10 +52,10 @@ def task_of(study, row):
 @pytest.mark.parametrize(("study", "row"), GOLDEN)
 def test_golden_numbers_of_two_steps(study, row):
     task, batch = task_of(study, row), batch_of(study)
-    state = jax.jit(task.init)(jax.random.key(0), batch)
+    state, train_step = jax.jit(task.init)(jax.random.key(0), batch), jax.jit(task.train_step)
     values = []
     for step in range(2):
-        state, logs = jax.jit(task.train_step)(state, batch, jax.random.fold_in(jax.random.key(0), step))
+        state, logs = train_step(state, batch, jax.random.fold_in(jax.random.key(0), step))
         values += [float(logs["loss"]), float(logs["grad_norm"])]
     np.testing.assert_allclose(values, GOLDEN[study, row], rtol=2e-4)
 
@@ -102,7 +102,7 @@ def test_a_step_is_the_optimiser_on_the_gradient_of_the_mean_loss():
 
 
 def test_evaluation_has_no_randomness_and_leaves_augmentation_out():
-    task, batch = task_of("li_audioset", "lstm"), batch_of("li_audioset")
+    task, batch = task_of("li_audioset", "fc2"), batch_of("li_audioset")
     state = jax.jit(task.init)(jax.random.key(0), batch)
     one, two = (task.eval_step(*task.evaluated(state), batch) for _ in range(2))
     np.testing.assert_array_equal(one["score"], two["score"])
