@@ -10,7 +10,10 @@ import sys
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import jax
 import pytest
+
+from audiojax import mesh
 
 ROOT = pathlib.Path(__file__).parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -50,8 +53,10 @@ def real_raw_dir(shared_tmp) -> pathlib.Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(shared_tmp):
-    """What one test compiles, the next finds."""
+    """What one test compiles, the next finds, also in the programs that it starts."""
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(shared_tmp / "xla")
+    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+    mesh.start()
 
 
 def config_of(study: str, row: str, **overrides):
