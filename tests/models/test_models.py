@@ -14,6 +14,7 @@ from audiojax.tasks import supervised
 from tests.conftest import config_of
 
 CLIPS = {  # a batch of one as the data set stores it, and how many classes it has
+    "beyond_audioset": (jnp.zeros((1, 10, 128), jnp.uint8), 527),
     "beyond_gtzan": (jnp.zeros((1, 66_150), jnp.int16), 10),
     "fagan_gtzan": (jnp.zeros((1, 66_150), jnp.int16), 10),
     "li_audioset": (jnp.zeros((1, 10, 128), jnp.uint8), 527),
@@ -139,6 +140,33 @@ def test_lstm_equals_flax_lstm_cell_in_values_and_gradients():
     assert_same_function(
         lambda x: layer.apply({"params": params}, x), lambda x: reference.apply({"params": {"cell": cell_params}}, x), x
     )
+
+
+@pytest.mark.parametrize("steps", [3, 20])  # unrolled and as a loop
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_recurrent_layers_compute_what_their_scans_define(cell, dtype, steps):
+    with jax.enable_x64(dtype == "float64"):
+        layer = layers.recurrent(cell, 4, layers.initialiser("lecun_normal"), jnp.dtype(dtype))
+        x = jax.random.normal(jax.random.key(1), (3, steps, 5), dtype)
+        params = layer.init(jax.random.key(0), x)["params"]
+        params = jax.tree.map(
+            lambda p: (p + 0.1 * jax.random.normal(jax.random.key(p.size), p.shape)).astype(dtype), params
+        )
+        scan = layers.over_time({"lstm": layers.LSTMStep, "gru": layers.GRUStep}[cell])(4, jnp.dtype(dtype))
+
+        def defined(params, x):
+            projected_TBG = x.swapaxes(0, 1) @ params["input"]["kernel"] + params["input"]["bias"]
+            zeros = jnp.zeros((3, 4), dtype)
+            start = (zeros, zeros) if cell == "lstm" else zeros
+            return scan.apply({"params": params["recurrent"]}, start, projected_TBG)[1].swapaxes(0, 1)
+
+        ours = lambda params, x: layer.apply({"params": params}, x)
+        gradient = lambda f: jax.grad(lambda *args: jnp.sin(3 * f(*args)).sum(), argnums=(0, 1))(params, x)
+        tolerance = dict(rtol=1e-4, atol=1e-5) if dtype == "float32" else dict(rtol=1e-10, atol=1e-12)
+        close = lambda a, b: np.testing.assert_allclose(a, b, **tolerance)
+        close(ours(params, x), defined(params, x))
+        jax.tree.map(close, gradient(ours), gradient(defined))
 
 
 @pytest.mark.parametrize("shape", [(2, 11, 3), (2, 11, 9, 3)])
