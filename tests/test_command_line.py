@@ -1,11 +1,14 @@
 """What a user types wrong is answered in one sentence, without a traceback and before anything is prepared."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
 from configs import li_audioset, rit_nsynth
-from tests.conftest import launch
+from tests.conftest import ROOT, launch
 
 LI = "--config=configs/li_audioset.py:fc1"
 WRONG = {
@@ -16,7 +19,7 @@ WRONG = {
     "rows": (["--config=configs/li_audioset.py", "--workdir=x", "--rows=fc3"], "has no 'fc3'; did you mean 'fc2'?"),
     "study": (
         ["--config=configs/lee.py:fc1", "--workdir=x"],
-        "no such file; studies: configs/beyond_gtzan.py, configs/fagan_gtzan.py, configs/li_audioset.py",
+        "no such file; studies: configs/beyond_audioset.py, configs/beyond_gtzan.py, configs/fagan_gtzan.py",
     ),
     "key": ([LI, "--workdir=x", "--config.optim.lrr=3"], "no such key; did you mean --config.optim.lr?"),
     "type": ([LI, "--workdir=x", "--config.optim.lr=high"], "could not convert string to float: 'high'"),
@@ -51,7 +54,7 @@ LATER = {
 }
 ON_DATA = {
     "batch": (["--config.batch_size=4000"], "batch_size=4000 must be between 1 and the 1900"),
-    "model": (["--config.model.name=mlpp"], "model.name='mlpp' is unknown; models: cnn, cnn1d, lstm, mlp"),
+    "model": (["--config.model.name=mlpp"], "model.name='mlpp' is unknown; models: attention, cnn, cnn1d, lstm, mlp"),
     "loss": (["--config.task.loss=hinge"], "task.loss='hinge' is unknown"),
     "front end": (["--config.frontend.name=dequantize"], "frontend.name='dequantize' is unknown"),
     "front end's arguments": (["--config.frontend.name=waveform"], "takes no 'high'"),
@@ -94,3 +97,17 @@ def test_every_row_has_a_config_that_is_json_and_locked(study):
         assert json.loads(json.dumps(config.to_dict()))["row"] == row
         with pytest.raises((AttributeError, KeyError)):
             config.batchsize = 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's settings are Linux's")
+@pytest.mark.parametrize("own", [None, "glibc.malloc.check=0"])
+def test_it_starts_once_more_with_huge_pages_and_the_same_arguments(own):
+    code = (
+        "import os, sys; from audiojax import command_line; command_line.restart_with_huge_pages();"
+        "print(os.environ['GLIBC_TUNABLES'], sys.argv[1:])"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+    environment |= {"GLIBC_TUNABLES": own} if own else {}
+    command = [sys.executable, "-c", code, "--workdir=a b"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{own or 'glibc.malloc.hugetlb=1'} ['--workdir=a b']\n"
