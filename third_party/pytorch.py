@@ -1,0 +1,275 @@
+"""The networks of audiojax/models in PyTorch, channels first as PyTorch has them, with weights of ours.
+
+`build` makes a module from a config's `model` section, on the same features x_BTF (or x_BTFC); `load` gives it the
+variables of the Flax network. A dense layer behind convolutions meets its inputs in PyTorch's order, channels before
+time, and gets its weights reordered.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import nn
+
+
+class Recurrent(nn.Module):
+    """Every output of one recurrent layer, of x_BTF or, `channels_first`, of x_BFT."""
+
+    def __init__(self, cell: str, features: int, units: int, channels_first: bool):
+        super().__init__()
+        self.layer = {"lstm": nn.LSTM, "gru": nn.GRU}[cell](features, units, batch_first=True)
+        self.channels_first = channels_first
+
+    def forward(self, x):
+        return self.layer(x.transpose(1, 2))[0].transpose(1, 2) if self.channels_first else self.layer(x)[0]
+
+
+class Axes(nn.Module):
+    """A function of a tensor that has no weights, such as a change of its axes."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+class Attention(nn.Module):
+    """`audiojax.models.attention`, on x_BTF."""
+
+    def __init__(self, features: int, model: dict, classes: int):
+        super().__init__()
+        self.decision = model["pooling"] == "decision"
+        self.standardise = nn.BatchNorm1d(features, affine=False) if model["standardise"] else None
+        self.input_dropout = nn.Dropout(model["input_dropout"])
+        self.hidden, self.weights, self.values = nn.ModuleList(), nn.ModuleDict(), nn.ModuleDict()
+        for level, units in enumerate(model["hidden"], 1):
+            layers = dense(features, units, bias=False), nn.BatchNorm1d(units), nn.Dropout(model["dropout"])
+            self.hidden.append(nn.ModuleList(layers))
+            features = units
+            if level in model["levels"]:
+                self.weights[str(level)] = dense(units, classes if self.decision else units)
+                self.values[str(level)] = logits(units, classes) if self.decision else dense(units, units)
+        self.dropout = nn.Dropout(model["dropout"])
+        pooled = sum(units for level, units in enumerate(model["hidden"], 1) if level in model["levels"])
+        self.logits = None if self.decision else logits(pooled, classes)
+
+    def forward(self, x_BTF):
+        normal = lambda norm, x: norm(x.transpose(1, 2)).transpose(1, 2)
+        x = self.input_dropout(normal(self.standardise, x_BTF) if self.standardise else x_BTF)
+        pooled = []
+        for level, (dense, norm, dropout) in enumerate(self.hidden, 1):
+            x = dropout(torch.relu(normal(norm, dense(x))))
+            if str(level) in self.weights:
+                values = self.values[str(level)](x)
+                values = torch.sigmoid(values) if self.decision else torch.relu(values)
+                pooled.append((torch.softmax(self.weights[str(level)](x), 1) * values).sum(1))
+        if self.decision:
+            share = (sum(pooled) / len(pooled)).clamp(1e-6, 1 - 1e-6)
+            return torch.log(share) - torch.log1p(-share)
+        return self.logits(self.dropout(torch.cat(pooled, -1)))
+
+    def in_order(self):
+        """Layers with variables, in the order of the Flax network."""
+        if self.standardise:
+            yield self.standardise
+        for level, (dense, norm, _) in enumerate(self.hidden, 1):
+            yield from (dense, norm)
+            if str(level) in self.weights:
+                yield from (self.weights[str(level)], self.values[str(level)])
+        if self.logits:
+            yield self.logits
+
+
+def build(model: dict, shape: tuple[int, ...], classes: int) -> nn.Module:
+    """The twin of `audiojax.models.NAME.Model` for features of `shape`, (T, F) or (T, F, C)."""
+    model = dict(model)
+    match model["name"]:
+        case "mlp":
+            return mlp(model, shape, classes)
+        case "lstm":
+            return lstm(model, shape, classes)
+        case "cnn1d":
+            return cnn1d(model, shape, classes)
+        case "attention":
+            return Attention(shape[-1], model, classes)
+        case "cnn":
+            return cnn(model, shape, classes)
+    raise ValueError(f"there is no twin of model {model['name']!r}")
+
+
+def mlp(model: dict, shape: tuple[int, ...], classes: int) -> nn.Module:
+    features = math.prod(shape)
+    layers = [*standardised(model, shape[-1]), nn.Flatten(), nn.Dropout(model["input_dropout"])]
+    for units in model["hidden"]:
+        layers += [dense(features, units), nn.ReLU(), nn.Dropout(model["dropout"])]
+        features = units
+    return nn.Sequential(*layers, logits(features, classes))
+
+
+def swapped(x):
+    """x_BTF as x_BFT, or back."""
+    return x.transpose(1, 2)
+
+
+def standardised(model: dict, features: int) -> list[nn.Module]:
+    return [Axes(swapped), nn.BatchNorm1d(features, affine=False), Axes(swapped)] if model["standardise"] else []
+
+
+def dense(features: int, units: int, bias: bool = True, flattened: tuple[int, ...] | None = None) -> nn.Linear:
+    """A dense layer that remembers what its inputs were before they were flattened: (T, C) or (T, F, C)."""
+    layer = nn.Linear(features, units, bias=bias)
+    layer.flattened, layer.kind = flattened, "Dense"
+    return layer
+
+
+def logits(features: int, classes: int, flattened: tuple[int, ...] | None = None) -> nn.Linear:
+    layer = dense(features, classes, flattened=flattened)
+    layer.kind = "Logits"
+    return layer
+
+
+def lstm(model: dict, shape: tuple[int, ...], classes: int) -> nn.Module:
+    steps, features = shape
+    layers = [*standardised(model, features), nn.Dropout(model["input_dropout"])]
+    for units in model["lstm"]:
+        layers += [Recurrent("lstm", features, units, channels_first=False), nn.Dropout(model["lstm_dropout"])]
+        features = units
+    layers.append(nn.Flatten())
+    features *= steps
+    for units in model["dense"]:
+        layers += [dense(features, units), nn.ReLU(), nn.Dropout(model["dense_dropout"])]
+        features = units
+    return nn.Sequential(*layers, logits(features, classes))
+
+
+def cnn1d(model: dict, shape: tuple[int, ...], classes: int) -> nn.Module:
+    steps, channels = shape
+    layers = [Axes(swapped)]
+    for filters in model["filters"]:
+        layers += [nn.Conv1d(channels, filters, model["kernel"]), nn.LeakyReLU(model["negative_slope"])]
+        channels, steps = filters, steps - model["kernel"] + 1
+    if model["pool"] > 1:
+        layers.append(nn.MaxPool1d(model["pool"]))
+        steps //= model["pool"]
+    layers.append(nn.Dropout(model["dropout"]))
+    average = model["head"] == "average"
+    layers.append(Axes(lambda x: x.mean(2)) if average else nn.Flatten())
+    features = channels if average else channels * steps
+    flattened = None if average else (steps, channels)
+    for units in model["dense"]:
+        layers += [dense(features, units, flattened=flattened), nn.LeakyReLU(model["negative_slope"])]
+        features, flattened = units, None
+    return nn.Sequential(*layers, logits(features, classes, flattened))
+
+
+def cnn(model: dict, shape: tuple[int, ...], classes: int) -> nn.Module:
+    """A list of stages; `sizes` follows the axes between the batch and the channels, None once they are gone."""
+    layers, sizes, channels = [Axes(lambda x: x.movedim(-1, 1))], list(shape[:-1]), shape[-1]
+    flattened = None
+
+    def flatten():
+        nonlocal sizes, channels, flattened
+        if sizes:
+            layers.append(nn.Flatten())
+            flattened, channels, sizes = (*sizes, channels), channels * math.prod(sizes), []
+
+    for name, *numbers in model["stages"]:
+        kind = len(sizes) - 1
+        match name, numbers:
+            case "standardise", []:
+                layers.append((nn.BatchNorm1d, nn.BatchNorm2d)[kind](channels, affine=False))
+            case "image", []:
+                layers.append(Axes(lambda x: x.transpose(1, 2)[:, None]))
+                sizes, channels = [*sizes, channels], 1
+            case "sequence", []:
+                layers.append(Axes(lambda x: x.permute(0, 3, 1, 2).flatten(1, 2)))
+                sizes, channels = sizes[:1], channels * sizes[1]
+            case "conv", [filters, kernel, stride]:
+                layers += convolution(channels, filters, kernel, stride, sizes)
+                layers += [(nn.BatchNorm1d, nn.BatchNorm2d)[kind](filters), nn.ReLU()]
+                sizes, channels = [-(-size // stride) for size in sizes], filters
+            case "pool", [width]:
+                layers.append((nn.MaxPool1d, nn.MaxPool2d)[kind](width))
+                sizes = [size // width for size in sizes]
+            case "recurrent", [units]:
+                layers.append(Recurrent(model["cell"], channels, units, channels_first=True))
+                channels = units
+            case "dropout", [rate]:
+                layers.append(nn.Dropout(rate))
+            case "average", []:
+                layers.append(Axes(lambda x: x.flatten(2).mean(2)))
+                sizes = []
+            case "dense", [units]:
+                flatten()
+                layers += [dense(channels, units, False, flattened), nn.BatchNorm1d(units), nn.ReLU()]
+                channels, flattened = units, None
+            case _:
+                raise ValueError(f"there is no twin of stage {(name, *numbers)}")
+    flatten()
+    return nn.Sequential(*layers, logits(channels, classes, flattened))
+
+
+def convolution(channels: int, filters: int, kernel: int, stride: int, sizes: list[int]) -> list[nn.Module]:
+    """A convolution padded as "SAME": to ceil(size / stride), the odd zero at the end."""
+    totals = [max((-(-size // stride) - 1) * stride + kernel - size, 0) for size in sizes]
+    make = (nn.Conv1d, nn.Conv2d)[len(sizes) - 1]
+    if all(total == kernel - 1 and total % 2 == 0 for total in totals):
+        return [make(channels, filters, kernel, stride, padding=kernel // 2, bias=False)]
+    pads = [side for total in reversed(totals) for side in (total // 2, total - total // 2)]
+    padded = [(nn.ConstantPad1d, nn.ConstantPad2d)[len(sizes) - 1](tuple(pads), 0.0)] if any(pads) else []
+    return [*padded, make(channels, filters, kernel, stride, bias=False)]
+
+
+def load(module: nn.Module, params: dict, batch_stats: dict) -> None:
+    """Copies the Flax network's variables into its twin, layer after layer of each kind."""
+    number = lambda name: int(name.rsplit("_", 1)[1])
+    kinds = ("Conv", "Dense", "Logits", "BatchNorm", "LSTM", "GRU")
+    names = {kind: iter(sorted((n for n in params if n.startswith(kind)), key=number)) for kind in kinds}
+    with torch.no_grad():
+        for layer in module.in_order() if isinstance(module, Attention) else module.modules():
+            match layer:
+                case nn.Conv1d() | nn.Conv2d():
+                    own = params[next(names["Conv"])]
+                    copy(layer.weight, np.moveaxis(np.asarray(own["kernel"]), (-1, -2), (0, 1)))
+                    if layer.bias is not None:
+                        copy(layer.bias, own["bias"])
+                case nn.Linear():
+                    own = params[next(names[layer.kind])]
+                    load_dense(layer, own["Dense_0"] if layer.kind == "Logits" else own)
+                case nn.LSTM() | nn.GRU():
+                    load_recurrent(layer, params[next(names[type(layer).__name__])])
+                case nn.BatchNorm1d() | nn.BatchNorm2d():
+                    name = next(names["BatchNorm"]) if layer.affine else "standardise"
+                    if layer.affine:
+                        copy(layer.weight, params[name]["scale"])
+                        copy(layer.bias, params[name]["bias"])
+                    copy(layer.running_mean, batch_stats[name]["mean"])
+                    copy(layer.running_var, batch_stats[name]["var"])
+
+
+def copy(tensor: torch.Tensor, values) -> None:
+    """Raises RuntimeError where the shapes differ."""
+    values = torch.from_numpy(np.array(values))
+    if tensor.shape != values.shape:
+        raise RuntimeError(f"a weight of {tuple(tensor.shape)} cannot take {tuple(values.shape)}")
+    tensor.copy_(values)
+
+
+def load_dense(layer: nn.Linear, own: dict) -> None:
+    kernel = np.asarray(own["kernel"])
+    if shape := layer.flattened:
+        kernel = np.moveaxis(kernel.reshape(*shape, -1), len(shape) - 1, 0).reshape(kernel.shape)
+    copy(layer.weight, kernel.T)
+    if layer.bias is not None:
+        copy(layer.bias, own["bias"])
+
+
+def load_recurrent(layer: nn.LSTM | nn.GRU, own: dict) -> None:
+    copy(layer.weight_ih_l0, np.asarray(own["input"]["kernel"]).T)
+    copy(layer.bias_ih_l0, own["input"]["bias"])
+    copy(layer.weight_hh_l0, np.asarray(own["recurrent"]["hidden"]["kernel"]).T)
+    layer.bias_hh_l0.zero_()
+    if "new_bias" in own["recurrent"]:
+        copy(layer.bias_hh_l0[2 * layer.hidden_size :], own["recurrent"]["new_bias"])
