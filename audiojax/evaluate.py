@@ -18,6 +18,11 @@ class Scores(NamedTuple):
     loss: np.ndarray
 
 
+def ensemble(scores: Scores) -> Scores:
+    """The replicas as one: the mean of their probabilities (and, for want of logits, of their losses)."""
+    return Scores(*(values.mean(0, keepdims=True) for values in scores))
+
+
 class Evaluator:
     """Scores parts of one data set with one task; every example counts once, whatever the batch size."""
 

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+import sklearn.metrics
 
 from audiojax.errors import RunError
 from audiojax.recipes import single
@@ -233,6 +234,9 @@ def test_replicas_end_where_their_single_runs_do(data_dir, tmp_path):
     single.run(small_li("lstm", replicas=3, seed=7, **steps), tmp_path / "all", None, data_dir)
     result, score, tree, _ = outcome(tmp_path / "all")
     assert score.shape[0] == 3
+    with np.load(tmp_path / "all" / "predictions" / "test.npz") as saved:
+        mean_auc = sklearn.metrics.roc_auc_score(saved["label"], score.mean(0), average="macro")
+    assert result["metrics"]["test_ensemble"]["mAUC"] == [pytest.approx(mean_auc, rel=1e-6)]
     for replica in range(3):
         workdir = tmp_path / f"single_{replica}"
         single.run(small_li("lstm", seed=7 + replica, **steps), workdir, None, data_dir)

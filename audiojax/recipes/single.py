@@ -57,6 +57,8 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
         summaries[name] = report.summary
         if name == "train":
             continue
+        if config.replicas > 1:
+            summaries[f"{name}_ensemble"] = evaluate.report(part, evaluate.ensemble(scores)).summary
         ci95[name] = intervals(part, scores)
         writer.predictions(name, part, scores.score)
         for subset in np.unique(part.subset) if len(np.unique(part.subset)) > 1 else ():
