@@ -126,4 +126,6 @@ def list_rows(study: str, workdir: str | None) -> None:
         cells += [ours[row].get(column, "") for column in columns(ours)]
         table.add_row(row, f"{settings['parameters']:,}", *cells)
     console = rich.console.Console()
-    console.print(table, width=None if console.is_terminal else 200)
+    if not console.is_terminal:
+        console = rich.console.Console(width=200)
+    console.print(table)

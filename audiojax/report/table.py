@@ -15,6 +15,7 @@ from audiojax.writer import differences, read_result
 
 PROTOCOLS = ("paper", "honest")  # first in every table, in this order; others follow by name
 UNPUBLISHED = (("accuracy",), ("mAUC", "mAP"))  # of a study without published scores: the first that the runs have
+TOGETHER = {"mAUC": ("mAP", "d_prime")}  # what a metric is always reported with
 CLIPS = "_group"  # suffix of a metric over clips, their windows averaged
 
 
@@ -144,7 +145,8 @@ def gap(of_protocol: dict[str, list[Run]], measure: Measure) -> float | None:
 
 def measures(rows: dict, runs: list[Run]) -> list[Measure]:
     """What the table shows: every published test metric, in the order of first appearance, each followed by the same
-    metric over the whole test split and over clips where runs have these."""
+    metric over the whole test split, over clips and of the seeds' mean, and by what goes with it, where runs have
+    these."""
     scored = {Measure(split, metric) for run in runs for split, of in run.result["metrics"].items() for metric in of}
     published = [
         Measure(split, metric)
@@ -160,6 +162,7 @@ def measures(rows: dict, runs: list[Run]) -> list[Measure]:
     found = []
     for split, metric in published:
         also = [Measure("test", metric), Measure(split, metric + CLIPS), Measure("test", metric + CLIPS)]
+        also += [Measure("test_ensemble", metric), *(Measure(split, other) for other in TOGETHER.get(metric, ()))]
         found += [Measure(split, metric), *(measure for measure in also if measure in scored)]
     return list(dict.fromkeys(found))
 

@@ -107,8 +107,8 @@ def test_no_name_becomes_markup(opened):
 def test_every_picture_is_there_and_named(opened):
     view, _, _ = opened
     widths = view.evaluate("[...document.images].map(x => x.naturalWidth)")
-    # Overviews of accuracy and mAUC, curves of four details, confusions of the three with one label, their clips.
-    assert len(widths) == 2 + 4 + 3 + 3 * 9
+    # Overviews of accuracy, mAUC and the mAP that goes with it, curves of four details, confusions of the three with one label, their clips.
+    assert len(widths) == 3 + 4 + 3 + 3 * 9
     assert min(widths) > 0
     assert view.evaluate("[...document.images].every(x => x.alt.length > 10)")
 
@@ -154,9 +154,9 @@ def test_a_click_on_a_column_sorts_by_it(opened):
     view.keyboard.press("Enter")
     down = rows()
     assert sorted(down) == sorted(before)
-    assert [text.split()[0] for text in down] == ["0.600", "0.600", "0.400", *["–"] * 5]
+    assert [text.split()[0] for text in down] == ["0.600", "0.600", "0.400", "0.400", *["–"] * 8]
     honest.click()
-    assert [text.split()[0] for text in rows()] == ["0.400", "0.600", "0.600", *["–"] * 5]
+    assert [text.split()[0] for text in rows()] == ["0.400", "0.400", "0.600", "0.600", *["–"] * 8]
     assert view.locator("[aria-sort]").get_attribute("aria-sort") == "ascending"
 
 
