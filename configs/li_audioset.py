@@ -51,6 +51,26 @@ ROWS = {
             "epochs": 24.0,
         },
     },
+    "gcnn": {
+        "parameters": 1_421_854,
+        "published": {},
+        "overrides": {
+            "model": {
+                "name": "gcnn",
+                "standardise": True,
+                "kernel": 2,
+                "gated": (128, 128),
+                "filters": (256, 256),
+                "pools": (2, 5),
+                "recurrent": (128, 128),
+                "cell": "lstm",
+                "dropout": 0.2,
+            },
+            "optim": {"lr": 1e-3, "schedule": "cosine", "warmup": 0.05, "average_share": 0.1265},
+            "epochs": 10.0,
+            "steps_per_call": 1,
+        },
+    },
 }
 
 

@@ -14,7 +14,7 @@ LI = "--config=configs/li_audioset.py:fc1"
 WRONG = {
     "row": (
         ["--config=configs/li_audioset.py:fc3", "--workdir=x"],
-        "no row 'fc3'; did you mean 'fc2'? rows: fc1, fc2, lstm",
+        "no row 'fc3'; did you mean 'fc2'? rows: fc1, fc2, lstm, gcnn",
     ),
     "rows": (["--config=configs/li_audioset.py", "--workdir=x", "--rows=fc3"], "has no 'fc3'; did you mean 'fc2'?"),
     "study": (
@@ -54,7 +54,10 @@ LATER = {
 }
 ON_DATA = {
     "batch": (["--config.batch_size=4000"], "batch_size=4000 must be between 1 and the 1900"),
-    "model": (["--config.model.name=mlpp"], "model.name='mlpp' is unknown; models: attention, cnn, cnn1d, lstm, mlp"),
+    "model": (
+        ["--config.model.name=mlpp"],
+        "model.name='mlpp' is unknown; models: attention, cnn, cnn1d, gcnn, lstm",
+    ),
     "loss": (["--config.task.loss=hinge"], "task.loss='hinge' is unknown"),
     "front end": (["--config.frontend.name=dequantize"], "frontend.name='dequantize' is unknown"),
     "front end's arguments": (["--config.frontend.name=waveform"], "takes no 'high'"),

@@ -22,6 +22,10 @@ STAGES_RCNN = (*IMAGE, ("sequence",), ("recurrent", 3), ("average",))
 NETWORKS = {
     "fc2": (config_of("li_audioset", "fc2", model__hidden=(9,)), (10, 12)),
     "lstm": (config_of("li_audioset", "lstm", model__lstm=(8, 6), model__dense=(9, 5)), (10, 12)),
+    "gcnn": (
+        config_of("li_audioset", "gcnn", model__gated=(8, 6), model__filters=(7, 5), model__recurrent=(4, 3)),
+        (10, 12),
+    ),
     "optimised": (config_of("rit_nsynth", "optimised"), (60, 1)),
     "simple": (config_of("rit_nsynth", "simple"), (60, 1)),
     "1d": (config_of("fagan_gtzan", "rcnn1d_fc", model__stages=STAGES_1D), (41, 12)),

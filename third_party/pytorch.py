@@ -15,9 +15,10 @@ from torch import nn
 class Recurrent(nn.Module):
     """Every output of one recurrent layer, of x_BTF or, `channels_first`, of x_BFT."""
 
-    def __init__(self, cell: str, features: int, units: int, channels_first: bool):
+    def __init__(self, cell: str, features: int, units: int, channels_first: bool, bidirectional: bool = False):
         super().__init__()
-        self.layer = {"lstm": nn.LSTM, "gru": nn.GRU}[cell](features, units, batch_first=True)
+        make = {"lstm": nn.LSTM, "gru": nn.GRU}[cell]
+        self.layer = make(features, units, batch_first=True, bidirectional=bidirectional)
         self.channels_first = channels_first
 
     def forward(self, x):
@@ -33,6 +34,17 @@ class Axes(nn.Module):
 
     def forward(self, x):
         return self.function(x)
+
+
+class GatedLogits(nn.Module):
+    """The mean over the steps of x_BTF of logits, each times its gate."""
+
+    def __init__(self, features: int, classes: int):
+        super().__init__()
+        self.gate, self.logits = dense(features, classes), logits(features, classes)
+
+    def forward(self, x_BTF):
+        return (self.logits(x_BTF) * torch.sigmoid(self.gate(x_BTF))).mean(1)
 
 
 class Attention(nn.Module):
@@ -92,6 +104,8 @@ def build(model: dict, shape: tuple[int, ...], classes: int) -> nn.Module:
             return lstm(model, shape, classes)
         case "cnn1d":
             return cnn1d(model, shape, classes)
+        case "gcnn":
+            return gcnn(model, shape, classes)
         case "attention":
             return Attention(shape[-1], model, classes)
         case "cnn":
@@ -164,6 +178,24 @@ def cnn1d(model: dict, shape: tuple[int, ...], classes: int) -> nn.Module:
     return nn.Sequential(*layers, logits(features, classes, flattened))
 
 
+def gcnn(model: dict, shape: tuple[int, ...], classes: int) -> nn.Module:
+    sizes, channels = list(shape), 1
+    layers = [*standardised(model, shape[1]), Axes(lambda x: x[:, None])]
+    for filters in model["gated"]:
+        layers += convolution(channels, filters, model["kernel"], 1, sizes)
+        layers += [nn.BatchNorm2d(filters), nn.GLU(1), nn.Dropout(model["dropout"])]
+        channels = filters // 2
+    for filters, pool in zip(model["filters"], model["pools"]):
+        layers += convolution(channels, filters, model["kernel"], 1, sizes)
+        layers += [nn.BatchNorm2d(filters), nn.ReLU(), nn.MaxPool2d((pool, 1)), nn.Dropout(model["dropout"])]
+        channels, sizes = filters, [sizes[0] // pool, sizes[1]]
+    layers.append(Axes(lambda x: x[:, :, 0].transpose(1, 2)))
+    for units in model["recurrent"]:
+        layers += [Recurrent(model["cell"], channels, units, False, bidirectional=True), nn.Dropout(model["dropout"])]
+        channels = 2 * units
+    return nn.Sequential(*layers, GatedLogits(channels, classes))
+
+
 def cnn(model: dict, shape: tuple[int, ...], classes: int) -> nn.Module:
     """A list of stages; `sizes` follows the axes between the batch and the channels, None once they are gone."""
     layers, sizes, channels = [Axes(lambda x: x.movedim(-1, 1))], list(shape[:-1]), shape[-1]
@@ -225,7 +257,7 @@ def convolution(channels: int, filters: int, kernel: int, stride: int, sizes: li
 def load(module: nn.Module, params: dict, batch_stats: dict) -> None:
     """Copies the Flax network's variables into its twin, layer after layer of each kind."""
     number = lambda name: int(name.rsplit("_", 1)[1])
-    kinds = ("Conv", "Dense", "Logits", "BatchNorm", "LSTM", "GRU")
+    kinds = ("Conv", "Dense", "Logits", "BatchNorm", "LSTM", "GRU", "Bidirectional")
     names = {kind: iter(sorted((n for n in params if n.startswith(kind)), key=number)) for kind in kinds}
     with torch.no_grad():
         for layer in module.in_order() if isinstance(module, Attention) else module.modules():
@@ -239,7 +271,13 @@ def load(module: nn.Module, params: dict, batch_stats: dict) -> None:
                     own = params[next(names[layer.kind])]
                     load_dense(layer, own["Dense_0"] if layer.kind == "Logits" else own)
                 case nn.LSTM() | nn.GRU():
-                    load_recurrent(layer, params[next(names[type(layer).__name__])])
+                    name = type(layer).__name__
+                    if layer.bidirectional:
+                        both = params[next(names["Bidirectional"])]
+                        load_recurrent(layer, both[f"{name}_0"], "_l0")
+                        load_recurrent(layer, both[f"{name}_1"], "_l0_reverse")
+                    else:
+                        load_recurrent(layer, params[next(names[name])], "_l0")
                 case nn.BatchNorm1d() | nn.BatchNorm2d():
                     name = next(names["BatchNorm"]) if layer.affine else "standardise"
                     if layer.affine:
@@ -266,10 +304,12 @@ def load_dense(layer: nn.Linear, own: dict) -> None:
         copy(layer.bias, own["bias"])
 
 
-def load_recurrent(layer: nn.LSTM | nn.GRU, own: dict) -> None:
-    copy(layer.weight_ih_l0, np.asarray(own["input"]["kernel"]).T)
-    copy(layer.bias_ih_l0, own["input"]["bias"])
-    copy(layer.weight_hh_l0, np.asarray(own["recurrent"]["hidden"]["kernel"]).T)
-    layer.bias_hh_l0.zero_()
+def load_recurrent(layer: nn.LSTM | nn.GRU, own: dict, suffix: str) -> None:
+    """suffix: of the weights of one direction."""
+    weight = lambda name: getattr(layer, name + suffix)
+    copy(weight("weight_ih"), np.asarray(own["input"]["kernel"]).T)
+    copy(weight("bias_ih"), own["input"]["bias"])
+    copy(weight("weight_hh"), np.asarray(own["recurrent"]["hidden"]["kernel"]).T)
+    weight("bias_hh").zero_()
     if "new_bias" in own["recurrent"]:
-        copy(layer.bias_hh_l0[2 * layer.hidden_size :], own["recurrent"]["new_bias"])
+        copy(weight("bias_hh")[2 * layer.hidden_size :], own["recurrent"]["new_bias"])

@@ -320,16 +320,33 @@ def orthogonal_gates(key, shape, dtype):
     return jnp.concatenate([nn.initializers.orthogonal()(k, (shape[0], shape[0]), dtype) for k in keys], axis=1)
 
 
-def max_pool(x: jax.Array, width: int) -> jax.Array:
-    """Maximum over windows of `width` along every axis between the first and the last, without overlap; a remainder is
-    dropped: [B, T, F] to [B, T // width, F], [B, T, F, C] to [B, T // width, F // width, C].
+class Bidirectional(nn.Module):
+    """One recurrent layer from the first step to the last and one back: x_BTF to the outputs of both [B, T, 2H]."""
+
+    cell: str
+    features: int
+    kernel_init: Callable
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x_BTF: jax.Array) -> jax.Array:
+        there, back = (recurrent(self.cell, self.features, self.kernel_init, self.dtype) for _ in range(2))
+        return jnp.concatenate([there(x_BTF), back(x_BTF[:, ::-1])[:, ::-1]], axis=-1)
+
+
+def max_pool(x: jax.Array, *widths: int) -> jax.Array:
+    """Maximum over windows along the axes after the first, without overlap; a remainder is dropped.
+
+    widths: one for each of these axes but the last, or one for all: [B, T, F] to [B, T // width, F], [B, T, F, C] to
+    [B, T // widths[0], F // widths[-1], C].
 
     A reshape, because the gradient of a windowed reduction is slow on CPU.
 
     Raises:
       ValueError: x is narrower than a window.
     """
-    for axis in range(1, x.ndim - 1):
+    axes = range(1, x.ndim - 1)
+    for axis, width in zip(axes, widths * len(axes) if len(widths) == 1 else widths):
         if x.shape[axis] < width:
             raise ValueError(f"{x.shape[axis]} steps are left for a pool of {width}; take longer inputs or fewer pools")
         whole = jax.lax.slice_in_dim(x, 0, x.shape[axis] // width * width, axis=axis)

@@ -60,6 +60,27 @@ def test_li_has_the_parameters_of_its_layers():
     assert count("lstm") == lstm + 1281 * 2048 + 2049 * 1024 + 1025 * 527
 
 
+def test_gcnn_has_the_shapes_of_the_study():
+    """The sheet's [N, 256, 128], here channels last, between the convolutions and the recurrent layers."""
+    config = config_of("li_audioset", "gcnn")
+    model = supervised.build_model(config, np.zeros(527))
+    x = jnp.zeros((2, 10, 128))
+
+    def outputs():
+        variables = model.init(jax.random.key(0), x, train=False)
+        return model.apply(variables, x, train=False, capture_intermediates=True, mutable=["intermediates"])
+
+    logits, state = jax.eval_shape(outputs)
+    shape_of = lambda name: state["intermediates"][name]["__call__"][0].shape
+    assert shape_of("Conv_1") == (2, 10, 128, 128)  # 64 linear and 64 gates
+    assert shape_of("BatchNorm_3") == (2, 5, 128, 256)
+    assert shape_of("Bidirectional_0") == shape_of("Bidirectional_1") == (2, 128, 256)
+    assert logits.shape == (2, 527)
+    with pytest.raises(ValueError, match="pools .2, 2. leave 2 of 10 steps, not one"):
+        few = supervised.build_model(config_of("li_audioset", "gcnn", model__pools=(2, 2)), np.zeros(527))
+        jax.eval_shape(lambda: few.init(jax.random.key(0), x, train=False))
+
+
 def test_fagan_has_the_parameters_of_its_layers():
     """By hand, of the plainest row of each kind: a convolution has no bias, batch normalisation two values a filter."""
     count = lambda row: sum(counts(config_of("fagan_gtzan", row), "fagan_gtzan").values())
