@@ -234,6 +234,21 @@ def test_logits_begin_at_the_prior():
     np.testing.assert_allclose(logits, [[-1, -4]])
 
 
+@pytest.mark.parametrize("padding", ["SAME", "VALID", ((2, 1),)])
+@pytest.mark.parametrize(
+    ("steps", "channels", "kernel", "strides"),
+    [((9,), 1, 3, (2,)), ((9,), 3, 2, (1,)), ((8, 7), 3, 3, (1, 2)), ((8, 7), 1, 2, (1, 1)), ((9,), 4, 3, (2,))],
+)
+def test_gradients_of_convolutions_are_those_of_jax(steps, channels, kernel, strides, padding):
+    layer = lambda **options: flax.linen.Conv(5, (kernel,) * len(steps), strides, padding=padding, **options)
+    padding = padding if isinstance(padding, str) else padding * len(steps)
+    x = jax.random.normal(jax.random.key(0), (2, *steps, channels))
+    params = layer().init(jax.random.key(1), x)
+    gradients = lambda conv: jax.grad(lambda params, x: jnp.sin(conv.apply(params, x)).sum(), argnums=(0, 1))(params, x)
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    jax.tree.map(close, gradients(layer(conv_general_dilated=layers.convolve)), gradients(layer()))
+
+
 @pytest.mark.parametrize("kernel_has_replicas", [True, False])
 def test_convolutions_of_replicas_are_the_plain_ones_with_their_gradients(kernel_has_replicas):
     keys = jax.random.split(jax.random.key(0), 2)
@@ -241,8 +256,10 @@ def test_convolutions_of_replicas_are_the_plain_ones_with_their_gradients(kernel
     layout = ("NWC", "WIO", "NWC")
     axes, kernel = ((0, 0), kernel) if kernel_has_replicas else ((0, None), kernel[0])
 
+    options = dict(dimension_numbers=layout, lhs_dilation=(1,), rhs_dilation=(1,), feature_group_count=1)
+
     def gradients(convolution):
-        loss = lambda x, kernel: jnp.sin(convolution(x, kernel, (2,), "SAME", dimension_numbers=layout)).sum()
+        loss = lambda x, kernel: jnp.sin(convolution(x, kernel, (2,), "SAME", **options)).sum()
         return jax.jit(jax.vmap(jax.value_and_grad(loss, argnums=(0, 1)), axes))(x_RBTC, kernel)
 
     close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
