@@ -34,7 +34,7 @@ def convolve(x: jax.Array, kernel: jax.Array, strides, padding, **options) -> ja
     plain = lambda x, kernel: jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
     spread = max(*options["lhs_dilation"], *options["rhs_dilation"], options["feature_group_count"]) > 1
     *size, channels, _ = kernel.shape
-    by_products = jax.default_backend() == "cpu" and not spread and (channels == 1 or len(size) > 1 or max(size) == 2)
+    by_products = jax.default_backend() == "cpu" and len(size) > 1 and channels > 1 and not spread
 
     def gradients(x, kernel, grad):
         grad_x, grad_kernel = jax.vjp(plain, x, kernel)[1](grad)
@@ -47,10 +47,10 @@ def convolve(x: jax.Array, kernel: jax.Array, strides, padding, **options) -> ja
 
 
 def offset_products(x: jax.Array, shape: tuple[int, ...], grad: jax.Array, strides, padding) -> jax.Array:
-    """Gradient of a convolution's kernel of `shape`, a product for each offset in it; of one channel one for all.
+    """Gradient of a convolution's kernel of `shape`, a product for each offset in it.
 
-    XLA on CPU convolves the input with the gradient, as large as it is: up to four times as slow as this for images,
-    three times for a single channel, half as fast again for kernels of two; as fast for others over one axis.
+    XLA on CPU convolves the input with the gradient, as large as it is, which takes up to four times as long as this
+    for large images of many channels; over one axis, or of one channel, it is no slower.
     """
     *size, channels, _ = shape
     if isinstance(padding, str):
@@ -62,10 +62,7 @@ def offset_products(x: jax.Array, shape: tuple[int, ...], grad: jax.Array, strid
         ends = (o + (n - 1) * stride + 1 for o, n, stride in zip(offset, grad.shape[1:], strides))
         return jax.lax.slice(padded, (0, *offset, 0), (len(x), *ends, channels), (1, *strides, 1))
 
-    views = [seen(offset) for offset in np.ndindex(*size)]
-    if channels == 1:
-        return kernel_gradient(jnp.concatenate(views, axis=-1), grad).reshape(shape)
-    return jnp.stack([kernel_gradient(view, grad) for view in views]).reshape(shape)
+    return jnp.stack([kernel_gradient(seen(offset), grad) for offset in np.ndindex(*size)]).reshape(shape)
 
 
 def one_by_one(function: Callable) -> Callable:
