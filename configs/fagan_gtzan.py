@@ -18,7 +18,8 @@ first), both on frames of 512 samples; on the waveform a recurrent layer follows
 LSTM takes 66,150 steps. --config.model.cell=gru puts GRUs in place of LSTMs.
 On two CPU cores and 60 tracks `cnn1d_gap` takes 30 s, `rcnn1d_gap` and `acn_cnn1d_gap` 2 min, the rows on waveforms and
 in 2D up to half an hour; README.md has their scores. Rows run for a look with --protocols=paper --config.epochs=20
-score 0.38 to 0.91 on test, of 180 segments; `alexnet` and `vgg16` need more (0.16 and 0.14).
+score 0.38 to 0.91 on test, of 180 segments; `alexnet` and `vgg16` need more (0.16 and 0.14; after their 100 epochs
+0.64 and 0.20).
 Beyond the study: SpecAugment, mixup and weights averaged over about a tenth of the steps, chosen on the validation loss
 of five cuts of 60 tracks (1.00; before the rate's rise 0.98, without the averages 1.01), and the row
 `samplecnn_gap_overlap`, its future work: convolutions twice as wide as the pools (to an odd number), as a frame is to a
