@@ -1,7 +1,8 @@
 """n seeds in one program against n runs one after the other: python -m benchmarks.replicas [--quick].
 
 Whole train steps (front end, augmentation, network, optimiser) of a small and a large network of fagan's study, batch
-32 of noise a replica. Ratios are n times the step of one replica over the step of n.
+32 of noise a replica, with the huge pages that launch.py asks for. Ratios are n times the step of one replica over the
+step of n.
 """
 
 import argparse
@@ -9,7 +10,7 @@ import argparse
 import jax
 import numpy as np
 
-from audiojax import mesh
+from audiojax import command_line, mesh
 from audiojax.tasks.supervised import Task
 from benchmarks.common import measure, report
 from configs import fagan_gtzan
@@ -42,6 +43,7 @@ def step_of(row: str, replicas: int):
 
 
 def main() -> None:
+    command_line.restart_with_huge_pages()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="the small network alone, fewer rounds")
     quick = parser.parse_args().quick
