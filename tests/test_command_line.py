@@ -19,7 +19,8 @@ WRONG = {
     "rows": (["--config=configs/li_audioset.py", "--workdir=x", "--rows=fc3"], "has no 'fc3'; did you mean 'fc2'?"),
     "study": (
         ["--config=configs/lee.py:fc1", "--workdir=x"],
-        "no such file; studies: configs/beyond_audioset.py, configs/beyond_gtzan.py, configs/fagan_gtzan.py",
+        "no such file; studies: configs/beyond_audioset.py, configs/beyond_gtzan.py, configs/fagan_gtzan.py,"
+        " configs/li_audioset.py",
     ),
     "key": ([LI, "--workdir=x", "--config.optim.lrr=3"], "no such key; did you mean --config.optim.lr?"),
     "type": ([LI, "--workdir=x", "--config.optim.lr=high"], "could not convert string to float: 'high'"),
@@ -56,7 +57,7 @@ ON_DATA = {
     "batch": (["--config.batch_size=4000"], "batch_size=4000 must be between 1 and the 1900"),
     "model": (
         ["--config.model.name=mlpp"],
-        "model.name='mlpp' is unknown; models: attention, cnn, cnn1d, gcnn, lstm",
+        "model.name='mlpp' is unknown; models: attention, cnn, cnn1d, gcnn, lstm, mlp",
     ),
     "loss": (["--config.task.loss=hinge"], "task.loss='hinge' is unknown"),
     "front end": (["--config.frontend.name=dequantize"], "frontend.name='dequantize' is unknown"),

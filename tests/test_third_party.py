@@ -31,12 +31,7 @@ NETWORKS = {
     "1d": (config_of("fagan_gtzan", "rcnn1d_fc", model__stages=STAGES_1D), (41, 12)),
     "1d gru": (config_of("fagan_gtzan", "rcnn1d_fc", model__stages=STAGES_1D, model__cell="gru"), (41, 12)),
     "2d": (config_of("fagan_gtzan", "rcnn2d", model__stages=STAGES_2D), (21, 14)),
-    "2d to sequence": (
-        config_of(
-            "fagan_gtzan", "rcnn2d", model__stages=(*STAGES_2D[:3], ("sequence",), ("recurrent", 3), ("average",))
-        ),
-        (21, 14),
-    ),
+    "2d to sequence": (config_of("fagan_gtzan", "rcnn2d", model__stages=STAGES_RCNN), (21, 14)),
     "decision": (config_of("beyond_audioset", "decision_level", model__hidden=(8, 7, 6)), (10, 12)),
     "multi": (config_of("beyond_audioset", "multi_level", model__hidden=(8, 7, 6)), (10, 12)),
 }

@@ -197,7 +197,7 @@ def gcnn(model: dict, shape: tuple[int, ...], classes: int) -> nn.Module:
 
 
 def cnn(model: dict, shape: tuple[int, ...], classes: int) -> nn.Module:
-    """A list of stages; `sizes` follows the axes between the batch and the channels, None once they are gone."""
+    """A list of stages; `sizes` follows the axes between the batch and the channels, empty once they are gone."""
     layers, sizes, channels = [Axes(lambda x: x.movedim(-1, 1))], list(shape[:-1]), shape[-1]
     flattened = None
 
