@@ -1,7 +1,12 @@
 """The twins in other frameworks compute what our networks compute, with our weights."""
 
+import functools
 import importlib
+import importlib.util
 import math
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
 
 import jax
 import numpy as np
@@ -12,8 +17,12 @@ from audiojax.tasks import supervised
 from tests.conftest import config_of
 from tests.models.test_models import CLIPS, STUDIES
 
-torch = pytest.importorskip("torch", reason="the extra `peers` is not installed")
-pytorch = importlib.import_module("third_party.pytorch")
+needs_torch = pytest.mark.skipif(
+    not importlib.util.find_spec("torch"), reason="PyTorch, of the extra `peers`, is not installed"
+)
+needs_keras = pytest.mark.skipif(
+    not importlib.util.find_spec("keras"), reason="Keras, of the extra `peers`, is not installed"
+)
 
 STAGES_1D = (("standardise",), ("conv", 6, 3, 2), ("pool", 2), ("recurrent", 3), ("dropout", 0.5), ("dense", 7))
 IMAGE = (("image",), ("conv", 4, 3, 1), ("pool", 2))
@@ -37,29 +46,91 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-def test_pytorch_twin_gives_our_logits(network):
+ROWS = [(study, row) for study in STUDIES for row in STUDIES[study].ROWS]
+
+
+@functools.cache
+def case(network: str) -> tuple[dict, tuple[int, ...], dict, np.ndarray, np.ndarray]:
+    """Model section, shape of the features, variables, features and our logits."""
     config, shape = NETWORKS[network]
     model = supervised.build_model(config, np.zeros(5))
-    x = jax.random.normal(jax.random.key(0), (4, *shape))
-    variables = jax.jit(model.init, static_argnames="train")(jax.random.key(1), x, train=False)
-    drawn = lambda v: np.abs(v + 0.3 * np.random.default_rng(v.size).standard_normal(v.shape)).astype(np.float32)
-    variables = jax.tree.map(drawn, variables)  # Of new networks, biases and batch statistics are zeros and ones.
-    twin = pytorch.build(config.model, shape, 5)
-    pytorch.load(twin, variables["params"], variables.get("batch_stats", {}))
-    with torch.no_grad():
-        theirs = twin.eval()(torch.from_numpy(np.array(x))).numpy()
-    np.testing.assert_allclose(model.apply(variables, x, train=False), theirs, rtol=2e-4, atol=2e-4)
+    x = np.array(jax.random.normal(jax.random.key(0), (4, *shape)))
+    shapes = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(1), x)
+    rng = np.random.default_rng(0)
+    # Drawn, because biases and batch statistics of a new network are zeros and ones.
+    params = jax.tree.map(lambda v: 0.3 * rng.standard_normal(v.shape, np.float32), shapes["params"])
+    stats = jax.tree.map(lambda v: rng.uniform(0.5, 1.5, v.shape).astype(np.float32), shapes.get("batch_stats", {}))
+    variables = {"params": params, "batch_stats": stats}
+    return (
+        config.model.to_dict(),
+        shape,
+        variables,
+        x,
+        np.array(jax.jit(functools.partial(model.apply, train=False))(variables, x)),
+    )
 
 
-@pytest.mark.parametrize(("study", "row"), [(study, row) for study in STUDIES for row in STUDIES[study].ROWS])
-def test_pytorch_twin_of_every_row_has_its_parameters(study, row):
+def features_of(study: str, row: str) -> tuple[dict, tuple[int, ...], int]:
+    """Model section, shape of the features and number of classes of a study's row."""
     config, (clip, classes) = config_of(study, row), CLIPS[study]
     features = supervised.named(frontend, "frontend", config.frontend)
     shape = jax.eval_shape(features, clip, np.array([clip.shape[1]])).shape[1:]
+    return config.model.to_dict(), shape, classes
+
+
+@needs_torch
+@pytest.mark.parametrize("network", NETWORKS)
+def test_pytorch_twin_gives_our_logits(network):
+    import torch
+
+    from third_party import pytorch
+
+    model, shape, variables, x, ours = case(network)
+    twin = pytorch.build(model, shape, 5)
+    pytorch.load(twin, **variables)
+    with torch.no_grad():
+        theirs = twin.eval()(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-4)
+
+
+@needs_torch
+@pytest.mark.parametrize(("study", "row"), ROWS)
+def test_pytorch_twin_of_every_row_has_its_parameters(study, row):
+    import torch
+
+    from third_party import pytorch
+
     with torch.device("meta"):
-        twin = pytorch.build(config.model, shape, classes)
+        twin = pytorch.build(*features_of(study, row))
     # PyTorch's recurrent layers have a second bias, of which ours have no part (LSTM).
     second = sum(math.prod(p.shape) for name, p in twin.named_parameters() if "bias_hh" in name)
     stated = STUDIES[study].ROWS[row]["parameters"]
     assert sum(math.prod(p.shape) for p in twin.parameters()) - second == stated
+
+
+def in_keras(backend: str, cases: list[tuple], rows: list[tuple]) -> tuple[list[np.ndarray], list[int]]:
+    """In a process of its own, for Keras has one back end a process: logits of the cases, parameters of the rows."""
+    os.environ["KERAS_BACKEND"] = backend
+    from third_party import keras
+
+    logits = []
+    for model, shape, variables, x, _ in cases:
+        twin = keras.build(model, shape, 5)
+        keras.load(twin, **variables)
+        # Called as it is, it would be compiled operation by operation in JAX; TensorFlow needs longer to trace it.
+        logits.append(np.asarray(twin(x) if backend == "tensorflow" else twin.predict(x, verbose=0)))
+    counts = [sum(math.prod(w.shape) for w in keras.build(*row).trainable_weights) for row in rows]
+    return logits, counts
+
+
+@needs_keras
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_keras_twins_give_our_logits_and_have_our_parameters(backend):
+    cases = [case(network) for network in NETWORKS]
+    # The parameters of one back end are those of the other.
+    rows = [features_of(*row) for row in ROWS] if backend == "tensorflow" else []
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        logits, counts = process.submit(in_keras, backend, cases, rows).result()
+    for network, (*_, ours), theirs in zip(NETWORKS, cases, logits):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-4, err_msg=network)
+    assert counts == [STUDIES[study].ROWS[row]["parameters"] for study, row in ROWS][: len(counts)]
