@@ -1,20 +1,28 @@
-"""One train step of our networks and of their PyTorch twins: python -m benchmarks.frameworks [--quick] [--rows=a,b].
+"""Our networks and their twins in PyTorch and Keras 3: python -m benchmarks.frameworks [--quick] [--rows=a,b].
 
-Forward pass, loss, gradients, Adam, on features of noise in the row's own shapes and batch size; float32. Front ends
-and augmentation are left out. Both run with the huge pages that launch.py asks for.
+One train step: forward pass, loss, gradients, Adam, on features of noise in the row's own shapes and batch size;
+float32. Front ends and augmentation are left out. Every framework has a process of its own, with the huge pages that
+launch.py asks for, and they take turns.
+
+With --runs whole runs of rows of Li's study, on real data prepared in --data_dir: the study's ten epochs, batches of
+64, from the command to the scores of all splits.
 """
 
 import argparse
 import importlib
+import multiprocessing
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
-from audiojax import command_line, frontend, losses
-from audiojax.tasks import supervised
+from audiojax import command_line
 from benchmarks.common import installed, measure, report
+from third_party.train import FRAMEWORKS
 
 CLIPS = {  # one clip as the data set stores it, and how many classes it has
     "li_audioset": (np.zeros((1, 10, 128), np.uint8), 527),
@@ -25,10 +33,17 @@ CLIPS = {  # one clip as the data set stores it, and how many classes it has
 }
 QUICK = ("fc1", "lstm", "cnn1d_gap")
 LR = 1e-3
+RUN = ("--config.epochs=10", "--config.eval_every=10", "--config.batch_size=64", "--config.optim.lr=0.001")
+AS_THE_PEERS = ("--config.optim.schedule=constant", "--config.optim.average_share=0.0", "--config.augment.features=()")
 
 
 def batch_of(config, clip: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Features [B, ...] of noise, and labels as the row's loss takes them."""
+    import jax
+
+    from audiojax import frontend
+    from audiojax.tasks import supervised
+
     features = supervised.named(frontend, "frontend", config.frontend)
     shape = jax.eval_shape(features, clip, np.array([clip.shape[1]])).shape[1:]
     rng = np.random.default_rng(0)
@@ -38,11 +53,27 @@ def batch_of(config, clip: np.ndarray, classes: int) -> tuple[np.ndarray, np.nda
     return x, rng.integers(0, classes, config.batch_size)
 
 
-def ours(config, x: np.ndarray, label: np.ndarray, classes: int):
-    """A call that trains our network by a step and waits for it, and the network's variables before the first."""
+def variables_of(config, x: np.ndarray, classes: int) -> dict:
+    """Variables of our network before the first step, by collection."""
+    import jax
+
+    from audiojax.tasks import supervised
+
+    model = supervised.build_model(config, np.zeros(classes))
+    return jax.device_get(jax.jit(lambda key: model.init(key, x[:1], train=False))(jax.random.key(0)))
+
+
+def by_audiojax(config, x: np.ndarray, label: np.ndarray, classes: int, variables: dict):
+    """A call that trains our network by a step and waits for it."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    from audiojax import losses
+    from audiojax.tasks import supervised
+
     model = supervised.build_model(config, np.zeros(classes))
     loss_of, optimiser = getattr(losses, config.task.loss), optax.adam(LR)
-    variables = jax.jit(lambda key: model.init(key, x[:1], train=False))(jax.random.key(0))
     params, rest = variables["params"], {name: tree for name, tree in variables.items() if name != "params"}
 
     def train(state, key, x, label):
@@ -65,30 +96,106 @@ def ours(config, x: np.ndarray, label: np.ndarray, classes: int):
         nonlocal state
         state = jax.block_until_ready(compiled(state, key, x, label))
 
-    return step, jax.device_get(variables)
+    return step
 
 
-def pytorch(config, x: np.ndarray, label: np.ndarray, classes: int, variables: dict):
-    """A call that trains the twin by a step, eagerly."""
+def by_pytorch(config, x: np.ndarray, label: np.ndarray, classes: int, variables: dict, compiled: bool):
     import torch
 
-    from third_party import pytorch as twins
+    from third_party import pytorch
 
-    network = twins.build(config.model, x.shape[1:], classes).train()
-    twins.load(network, variables["params"], variables.get("batch_stats", {}))
-    optimiser = torch.optim.Adam(network.parameters(), LR)
+    network = pytorch.build(config.model, x.shape[1:], classes).train()
+    pytorch.load(network, variables["params"], variables.get("batch_stats", {}))
+    step = pytorch.trainer(torch.compile(network) if compiled else network, config.task.loss, LR)
     x, label = torch.from_numpy(x), torch.from_numpy(label)
-    several = config.task.loss == "sigmoid_cross_entropy"
-    binary, single = torch.nn.functional.binary_cross_entropy_with_logits, torch.nn.functional.cross_entropy
+    return lambda: step(x, label)
 
-    def step():
-        logits = network(x)
-        loss = binary(logits, label, reduction="sum") / len(x) if several else single(logits, label)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
 
-    return step
+def by_keras(config, x: np.ndarray, label: np.ndarray, classes: int, variables: dict, backend: str):
+    os.environ["KERAS_BACKEND"] = backend
+    from third_party import keras
+
+    network = keras.build(config.model.to_dict(), x.shape[1:], classes)
+    keras.load(network, variables["params"], variables.get("batch_stats", {}))
+    keras.prepare(network, config.task.loss, LR)
+    return lambda: network.train_on_batch(x, label)
+
+
+class Contender:
+    """A framework in a process of its own, which trains its network by a step at each call."""
+
+    def __init__(self, framework: str, *arguments):
+        context = multiprocessing.get_context("spawn")
+        self.here, there = context.Pipe()
+        context.Process(target=serve, args=(there, framework, *arguments), daemon=True).start()
+        there.close()  # So that the end of that process is an EOFError here.
+
+    def __call__(self) -> None:
+        self.here.send("step")
+        self.here.recv()
+
+
+def serve(asked, framework: str, *arguments) -> None:
+    """Trains by a step each time it is asked, until the other end is closed."""
+    match framework.split("-"):
+        case ["audiojax"]:
+            step = by_audiojax(*arguments)
+        case ["pytorch", *compiled]:
+            step = by_pytorch(*arguments, bool(compiled))
+        case ["keras", backend]:
+            step = by_keras(*arguments, backend)
+    while True:
+        try:
+            asked.recv()
+        except EOFError:
+            return
+        step()
+        asked.send("done")
+
+
+def train_steps(rows: list[str], peers: list[str], rounds: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Ratios and figures of one train step of each row, of all rows where none are given."""
+    import jax
+
+    ratios, figures = {}, {}
+    for study, (clip, classes) in CLIPS.items():
+        for row in importlib.import_module(f"configs.{study}").ROWS:
+            if rows and row not in rows:
+                continue
+            config = importlib.import_module(f"configs.{study}").get_config(row)
+            x, label = batch_of(config, clip, classes)
+            arguments = config, x, label, classes, variables_of(config, x, classes)
+            contenders = {name: Contender(name, *arguments) for name in ("audiojax", *peers)}
+            seconds = measure(contenders, rounds)
+            for contender in contenders.values():
+                contender.here.close()
+            figures |= {f"{study}:{row}, {name}, ms a step": 1e3 * s for name, s in seconds.items()}
+            ratios |= {f"{study}:{row} / {peer}": seconds[peer] / seconds["audiojax"] for peer in peers}
+            print(f"{study}:{row}: " + ", ".join(f"{name} {1e3 * s:.1f} ms" for name, s in seconds.items()), flush=True)
+            jax.clear_caches()
+    return ratios, figures
+
+
+def whole_runs(
+    rows: list[str], peers: list[str], data_dir: pathlib.Path, valid_fraction: float
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Ratios and figures of whole programs, one after the other, each once."""
+    ratios, figures = {}, {}
+    for row in rows or importlib.import_module("configs.li_audioset").ROWS:
+        seconds = {}
+        for name in ("audiojax", *peers):
+            with tempfile.TemporaryDirectory() as workdir:
+                fraction = f"valid_fraction={valid_fraction}"
+                ours = [f"--config=configs/li_audioset.py:{row}", f"--workdir={workdir}", *RUN, *AS_THE_PEERS]
+                ours += [f"--config.data.protocols.honest.{fraction}"]
+                theirs = ["-m", "third_party.train", name, row, f"--{fraction}"]
+                command = ["launch.py", *ours] if name == "audiojax" else theirs
+                start_s = time.perf_counter()
+                subprocess.run([sys.executable, *command, f"--data_dir={data_dir}"], check=True)
+                seconds[name] = time.perf_counter() - start_s
+        figures |= {f"{row}, {name}, s a run": s for name, s in seconds.items()}
+        ratios |= {f"{row} / {peer}": seconds[peer] / seconds["audiojax"] for peer in peers}
+    return ratios, figures
 
 
 def main() -> None:
@@ -96,25 +203,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help=f"the rows {', '.join(QUICK)} alone, fewer rounds")
     parser.add_argument("--rows", default="", help="these rows alone, of any study")
+    parser.add_argument("--peers", default=",".join(FRAMEWORKS), help="of " + ", ".join(FRAMEWORKS))
+    parser.add_argument("--runs", action="store_true", help="whole runs of Li's study instead of single steps")
+    parser.add_argument("--data_dir", type=pathlib.Path, help="where launch.py has prepared AudioSet, for --runs")
+    parser.add_argument("--valid_fraction", type=float, default=0.05, help="of the training clips, for --runs")
     args = parser.parse_args()
-    if not installed("torch"):
-        return
-    chosen = args.rows.split(",") if args.rows else QUICK if args.quick else None
-    ratios, figures = {}, {}
-    for study, (clip, classes) in CLIPS.items():
-        for row in importlib.import_module(f"configs.{study}").ROWS:
-            if chosen and row not in chosen:
-                continue
-            config = importlib.import_module(f"configs.{study}").get_config(row)
-            x, label = batch_of(config, clip, classes)
-            step, variables = ours(config, x, label, classes)
-            contenders = {"audiojax": step, "PyTorch": pytorch(config, x, label, classes, variables)}
-            seconds = measure(contenders, rounds=5 if args.quick else 15)
-            figures |= {f"{study}:{row}, {name}, ms a step": 1e3 * s for name, s in seconds.items()}
-            ratios[f"{study}:{row} / PyTorch"] = seconds["PyTorch"] / seconds["audiojax"]
-            print(f"{study}:{row}: {ratios[f'{study}:{row} / PyTorch']:.2f} x", flush=True)
-            jax.clear_caches()
-    report("frameworks", ratios, figures)
+    packages = {package: installed(package) for package in ("torch", "keras")}
+    peers = [name for name in args.peers.split(",") if packages["torch" if name.startswith("pytorch") else "keras"]]
+    rows = args.rows.split(",") if args.rows else list(QUICK) if args.quick else []
+    if args.runs:
+        measured = whole_runs(
+            rows, peers, args.data_dir or parser.error("--runs needs --data_dir"), args.valid_fraction
+        )
+    else:
+        measured = train_steps(rows, peers, rounds=5 if args.quick else 15)
+    report("frameworks", *measured)
 
 
 if __name__ == "__main__":

@@ -150,6 +150,16 @@ def cnn(x, model: dict, classes: int, make: Maker):
     return make.logits(classes)(layers.Flatten()(x))
 
 
+def prepare(model: keras.Model, loss: str, lr: float) -> None:
+    """Compiles a model to be trained by Adam.
+
+    loss: "sigmoid_cross_entropy", summed over the classes, or "softmax_cross_entropy".
+    """
+    binary = lambda label, logits: ops.sum(ops.binary_crossentropy(label, logits, from_logits=True), -1)
+    single = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(lr), binary if loss == "sigmoid_cross_entropy" else single)
+
+
 def load(model: keras.Model, params: dict, batch_stats: dict) -> None:
     """Copies the Flax network's variables into its twin."""
     for layer in model.layers:

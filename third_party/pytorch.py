@@ -254,6 +254,25 @@ def convolution(channels: int, filters: int, kernel: int, stride: int, sizes: li
     return [*padded, make(channels, filters, kernel, stride, bias=False)]
 
 
+def trainer(network: nn.Module, loss: str, lr: float):
+    """A function of (features, labels), tensors, that trains the network by a step of Adam.
+
+    loss: "sigmoid_cross_entropy", summed over the classes, or "softmax_cross_entropy".
+    """
+    optimiser = torch.optim.Adam(network.parameters(), lr)
+    binary, single = nn.functional.binary_cross_entropy_with_logits, nn.functional.cross_entropy
+
+    def step(x: torch.Tensor, label: torch.Tensor) -> None:
+        logits = network(x)
+        several = loss == "sigmoid_cross_entropy"
+        mean = binary(logits, label, reduction="sum") / len(x) if several else single(logits, label)
+        optimiser.zero_grad()
+        mean.backward()
+        optimiser.step()
+
+    return step
+
+
 def load(module: nn.Module, params: dict, batch_stats: dict) -> None:
     """Copies the Flax network's variables into its twin, layer after layer of each kind."""
     number = lambda name: int(name.rsplit("_", 1)[1])

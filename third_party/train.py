@@ -1,0 +1,91 @@
+"""A row of Li's study by another framework: python -m third_party.train FRAMEWORK ROW --data_dir=DIR [--epochs=10].
+
+The same clips, network, loss and scores as launch.py's, trained as users of PyTorch and Keras do: whole runs for
+benchmarks/frameworks.py to compare with. Batches of 64 and Adam at 0.001, as in the study's figure 3.
+"""
+
+import argparse
+import os
+import pathlib
+
+import numpy as np
+
+from audiojax import metrics
+from audiojax.data import prepared, splits
+from configs import li_audioset
+
+FRAMEWORKS = ("pytorch", "pytorch-compiled", "keras-tensorflow", "keras-jax")
+BATCH_SIZE, LR = 64, 1e-3
+
+
+def read(config, data_dir: pathlib.Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Of train, valid and test the features, float32 [N, T, F], and the labels, float32 [N, classes]."""
+    data = prepared.find(config.data.name, config.data.variant, data_dir)
+    if data is None:
+        raise SystemExit(f"{config.data.name} is not prepared in {data_dir}; launch.py prepares it.")
+    parts, *_ = splits.make_parts(data, config.data.protocols[config.protocol], config.data)
+    low, high = config.frontend.low, config.frontend.high
+    arrays = {}
+    for name, part in parts.items():
+        inputs = data.inputs(part.split)
+        x = np.zeros((len(part.id), part.steps, inputs.shape[1]), np.float32)
+        for row, start, length in zip(x, part.start, part.length):
+            row[:length] = low + (high - low) / 255 * inputs[start : start + length]
+        arrays[name] = x, part.label.astype(np.float32)
+    return arrays
+
+
+def by_pytorch(model: dict, loss: str, epochs: int, arrays: dict, compiled: bool) -> dict[str, np.ndarray]:
+    """Logits of every part after the training."""
+    import torch
+
+    from third_party import pytorch
+
+    x, label = (torch.from_numpy(values) for values in arrays["train"])
+    network = pytorch.build(model, x.shape[1:], label.shape[1])
+    network = torch.compile(network) if compiled else network
+    step = pytorch.trainer(network.train(), loss, LR)
+    for _ in range(epochs):
+        for rows in torch.randperm(len(x)).split(BATCH_SIZE):
+            step(x[rows], label[rows])
+    network.eval()
+    with torch.no_grad():
+        batches = lambda x: torch.from_numpy(x).split(1024)
+        return {name: torch.cat([network(b) for b in batches(x)]).numpy() for name, (x, _) in arrays.items()}
+
+
+def by_keras(model: dict, loss: str, epochs: int, arrays: dict, backend: str) -> dict[str, np.ndarray]:
+    """Logits of every part after the training."""
+    os.environ["KERAS_BACKEND"] = backend
+    from third_party import keras
+
+    x, label = arrays["train"]
+    network = keras.build(model, x.shape[1:], label.shape[1])
+    keras.prepare(network, loss, LR)
+    network.fit(x, label, BATCH_SIZE, epochs, verbose=0)
+    return {name: network.predict(x, 1024, verbose=0) for name, (x, _) in arrays.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("framework", choices=FRAMEWORKS)
+    parser.add_argument("row", choices=li_audioset.ROWS)
+    parser.add_argument("--data_dir", type=pathlib.Path, default=prepared.default_data_dir())
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--valid_fraction", type=float, default=0.05, help="of the training clips")
+    arguments = parser.parse_args()
+    config = li_audioset.get_config(arguments.row)
+    config.data.protocols.honest.valid_fraction = arguments.valid_fraction
+    arrays = read(config, arguments.data_dir)
+    framework, _, kind = arguments.framework.partition("-")
+    train = by_pytorch if framework == "pytorch" else by_keras
+    how = kind == "compiled" if framework == "pytorch" else kind
+    logits = train(config.model.to_dict(), config.task.loss, arguments.epochs, arrays, how)
+    for name, (_, label) in arrays.items():
+        score, hot = 1 / (1 + np.exp(-logits[name])), label.astype(np.uint8)
+        scores = metrics.summary(score, hot, np.zeros(len(hot)), metrics.by_class(score, hot))
+        print(f"{name}: mAP {scores['mAP']:.4f}, mAUC {scores['mAUC']:.4f}")
+
+
+if __name__ == "__main__":
+    main()
