@@ -6,12 +6,15 @@ import numpy as np
 import optax
 
 
-def sigmoid_cross_entropy(logits_BK: jax.Array, label: jax.Array) -> jax.Array:
+def sigmoid_cross_entropy(logits_BK: jax.Array, label: jax.Array, positive_weight: float = 1.0) -> jax.Array:
     """Binary cross-entropy of independent labels, summed over the classes: float32 [B].
 
-    label: int [B], or one weight in 0…1 for each class [B, K].
+    label: int [B], or one weight in 0…1 for each class [B, K]. positive_weight: of the share that a label's presence
+    has in it, against its absence.
     """
-    return optax.sigmoid_binary_cross_entropy(logits_BK, _targets(label, logits_BK)).sum(-1)
+    targets_BK = _targets(label, logits_BK)
+    present_BK = positive_weight * targets_BK * jax.nn.log_sigmoid(logits_BK)
+    return -(present_BK + (1 - targets_BK) * jax.nn.log_sigmoid(-logits_BK)).sum(-1)
 
 
 def softmax_cross_entropy(logits_BK: jax.Array, label: jax.Array) -> jax.Array:

@@ -10,7 +10,8 @@ class TrainState(flax.struct.PyTreeNode):
     """State of one replica, or of all with a leading replica axis on every array.
 
     step: int32, steps done. params: the model's parameters, float32. model_state: its other variables (batch
-    statistics). opt_state: the optimiser's. average: `optim.Average` of (params, model_state), or None.
+    statistics). opt_state: the optimiser's. average: `optim.Average` of (params, model_state), or None. settings: what
+    this replica has in place of the config's values, where there is a grid, by key.
     """
 
     step: jax.Array
@@ -18,6 +19,7 @@ class TrainState(flax.struct.PyTreeNode):
     model_state: Any
     opt_state: Any
     average: Any
+    settings: dict[str, jax.Array]
 
 
 class Best(flax.struct.PyTreeNode):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from audiojax import console, metrics
+from audiojax import console, grid, metrics
 from audiojax import mesh as meshes
 from audiojax.checkpoint import Checkpoints
 from audiojax.data import order
@@ -30,7 +30,8 @@ class Trainer:
         self._checkpoints, self._writer = checkpoints, writer
         self._examples = len(parts["train"].id)
         self.total_steps, self.eval_steps = duration(config, self._examples)
-        self._seeds = np.arange(config.seed, config.seed + config.replicas)
+        self._settings = grid.settings(config)
+        self._seeds = config.seed + np.arange(config.replicas) * (not self._settings)  # one seed for a grid
         self.evaluator = Evaluator(task, source, parts, mesh, config.eval_batch_size, config.replicas)
         self._by_replica = jax.sharding.NamedSharding(mesh, meshes.STATE)
         everywhere = jax.sharding.NamedSharding(mesh, meshes.REPLICATED)
@@ -73,14 +74,14 @@ class Trainer:
         rows = lambda call: order.train_rows(self._examples, self._seeds, self._config.batch_size, 0, 1)
         x = next(self._source.feed("train", [0], rows, meshes.TRAIN))
 
-        def init(keys, data, x):
+        def init(keys, settings, data, x):
             batch = self._source.take(data, jax.tree.map(lambda a: a[0], x))
-            state = meshes.over_replicas(self._task.init, self._config.replicas)(keys, batch)
+            state = meshes.over_replicas(self._task.init, self._config.replicas)(keys, settings, batch)
             params, model_state = meshes.over_replicas(self._task.evaluated, self._config.replicas)(state)
             score = jnp.full(self._config.replicas, -jnp.inf)
             return state, Best(score, jnp.zeros_like(state.step), params, model_state)
 
-        state, best = jax.jit(init, out_shardings=self._by_replica)(keys, data, x)
+        state, best = jax.jit(init, out_shardings=self._by_replica)(keys, self._settings, data, x)
         step = self._checkpoints.latest_step()
         if step is None:
             self._writer.begin(0)

@@ -31,7 +31,7 @@ def step_of(row: str, replicas: int):
     }
     keys = jax.vmap(jax.random.key)(np.arange(replicas))
     batch, one = jax.device_put(batch), {name: values[0] for name, values in batch.items()}
-    state = jax.jit(mesh.over_replicas(lambda key: task.init(key, one), replicas))(keys)
+    state = jax.jit(mesh.over_replicas(lambda key: task.init(key, {}, one), replicas))(keys)
     train = jax.jit(mesh.over_replicas(task.train_step, replicas), donate_argnums=0)
 
     def step():

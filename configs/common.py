@@ -1,6 +1,7 @@
 """What all studies share: keys with their neutral values, row lookup, protocols."""
 
 import difflib
+import math
 
 from ml_collections import ConfigDict
 
@@ -13,6 +14,7 @@ def base() -> ConfigDict:
             row="",
             seed=0,
             replicas=1,  # seeds seed … seed+replicas-1, trained in one program
+            grid=(),  # or combinations of settings, all of one seed: (key, values), …
             protocol="honest",  # or "paper"
             published=dict(),  # split -> metric -> value
             data=dict(
@@ -32,7 +34,8 @@ def base() -> ConfigDict:
             frontend=dict(name=""),
             augment=dict(waveform=(), features=()),  # before and after the front end, in this order, in training alone
             model=dict(name="", kernel_init="lecun_normal"),
-            task=dict(name="supervised", loss="", prior_bias=False),  # prior_bias: outputs start at the classes' shares
+            # prior_bias: outputs start at the classes' shares. positive_weight: of a label's presence in the loss.
+            task=dict(name="supervised", loss="", prior_bias=False, positive_weight=1.0),
             recipe=dict(name="single"),
             optim=dict(
                 name="adam",
@@ -75,4 +78,6 @@ def choose(study: str, base_config: ConfigDict, rows: dict, row: str | None) -> 
                 base_config[section] = ConfigDict(kept | values) if renamed else values
             else:
                 base_config[section].update(values)
+    if base_config.grid:
+        base_config.replicas = math.prod(len(values) for _, values in base_config.grid)
     return base_config.lock()

@@ -38,12 +38,12 @@ class Model(nn.Module):
         init = layers.initialiser(self.kernel_init)
         dense = lambda units, **options: nn.Dense(units, kernel_init=init, dtype=self.dtype, **options)
         x = layers.standardise(x_BTF, train) if self.standardise else x_BTF
-        x = nn.Dropout(self.input_dropout, deterministic=not train)(x.astype(self.dtype))
+        x = layers.Dropout(self.input_dropout)(x.astype(self.dtype), train)
         pooled = []
         for level, units in enumerate(self.hidden, 1):
             x = dense(units, use_bias=False)(x)
             x = nn.relu(nn.BatchNorm(use_running_average=not train, dtype=self.dtype)(x))
-            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+            x = layers.Dropout(self.dropout)(x, train)
             if level in self.levels:
                 match self.pooling:
                     case "feature":
@@ -58,5 +58,5 @@ class Model(nn.Module):
         if self.pooling == "decision":
             share_BK = jnp.clip(sum(pooled) / len(pooled), 1e-6, 1 - 1e-6)
             return jnp.log(share_BK) - jnp.log1p(-share_BK)
-        x = nn.Dropout(self.dropout, deterministic=not train)(jnp.concatenate(pooled, -1).astype(self.dtype))
+        x = layers.Dropout(self.dropout)(jnp.concatenate(pooled, -1).astype(self.dtype), train)
         return layers.Logits(self.classes, init, self.output_bias, self.dtype)(x)

@@ -55,7 +55,7 @@ class Model(nn.Module):
                 case "recurrent", [units]:
                     x = layers.recurrent(self.cell, units, init, self.dtype)(x)
                 case "dropout", [rate]:
-                    x = nn.Dropout(rate, deterministic=not train)(x)
+                    x = layers.Dropout(rate)(x, train)
                 case "average", []:
                     x = x.mean(range(1, x.ndim - 1))
                 case "dense", [units]:

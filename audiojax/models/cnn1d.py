@@ -34,7 +34,7 @@ class Model(nn.Module):
         for filters in self.filters:
             x = layers.Conv(filters, (self.kernel,), padding="VALID", kernel_init=init, dtype=self.dtype)(x)
             x = nn.leaky_relu(x, self.negative_slope)
-        x = nn.Dropout(self.dropout, deterministic=not train)(layers.max_pool(x, self.pool))
+        x = layers.Dropout(self.dropout)(layers.max_pool(x, self.pool), train)
         x = x.mean(1) if self.head == "average" else x.reshape(x.shape[0], -1)
         for units in self.dense:
             x = nn.leaky_relu(nn.Dense(units, kernel_init=init, dtype=self.dtype)(x), self.negative_slope)

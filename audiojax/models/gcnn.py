@@ -36,7 +36,7 @@ class Model(nn.Module):
     @nn.compact
     def __call__(self, x_BTF: jax.Array, train: bool) -> jax.Array:
         init = layers.initialiser(self.kernel_init)
-        drop = lambda x: nn.Dropout(self.dropout, deterministic=not train)(x)
+        drop = lambda x: layers.Dropout(self.dropout)(x, train)
 
         def convolution(x, filters):
             kernel = (self.kernel, self.kernel)

@@ -25,6 +25,22 @@ def standardise(x: jax.Array, train: bool, momentum: float = 0.99) -> jax.Array:
     return norm(x)
 
 
+class Dropout(nn.Module):
+    """In training zeros in place of values, at a rate in 0 … 1, and the others scaled up.
+
+    As `flax.linen.Dropout`, but that the rate may also be traced: replicas of a grid each have their own.
+    """
+
+    rate: float | jax.Array
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        if not train or (isinstance(self.rate, float) and self.rate == 0):
+            return x
+        kept = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.rate, x.shape)
+        return jnp.where(kept, x / (1 - self.rate), 0).astype(x.dtype)
+
+
 def convolve(x: jax.Array, kernel: jax.Array, strides, padding, **options) -> jax.Array:
     """`jax.lax.conv_general_dilated` of `flax.linen.Conv`, channels last, faster on CPU. First derivatives only.
 

@@ -29,12 +29,12 @@ class Model(nn.Module):
     def __call__(self, x_BTF: jax.Array, train: bool) -> jax.Array:
         init = layers.initialiser(self.kernel_init)
         x = layers.standardise(x_BTF, train) if self.standardise else x_BTF
-        x = nn.Dropout(self.input_dropout, deterministic=not train)(x.astype(self.dtype))
+        x = layers.Dropout(self.input_dropout)(x.astype(self.dtype), train)
         for units in self.lstm:
             x = layers.LSTM(units, init, self.dtype)(x)
-            x = nn.Dropout(self.lstm_dropout, deterministic=not train)(x)
+            x = layers.Dropout(self.lstm_dropout)(x, train)
         x = x.reshape(x.shape[0], -1)
         for units in self.dense:
             x = nn.relu(nn.Dense(units, kernel_init=init, dtype=self.dtype)(x))
-            x = nn.Dropout(self.dense_dropout, deterministic=not train)(x)
+            x = layers.Dropout(self.dense_dropout)(x, train)
         return layers.Logits(self.classes, init, self.output_bias, self.dtype)(x)

@@ -28,8 +28,8 @@ class Model(nn.Module):
         init = layers.initialiser(self.kernel_init)
         x = layers.standardise(x, train) if self.standardise else x
         x = x.reshape(x.shape[0], -1).astype(self.dtype)
-        x = nn.Dropout(self.input_dropout, deterministic=not train)(x)
+        x = layers.Dropout(self.input_dropout)(x, train)
         for units in self.hidden:
             x = nn.relu(nn.Dense(units, kernel_init=init, dtype=self.dtype)(x))
-            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+            x = layers.Dropout(self.dropout)(x, train)
         return layers.Logits(self.classes, init, self.output_bias, self.dtype)(x)

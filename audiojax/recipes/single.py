@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from audiojax import console, evaluate, tasks
+from audiojax import console, evaluate, grid, tasks
 from audiojax import mesh as meshes
 from audiojax.checkpoint import Checkpoints
 from audiojax.data import prepared as prepared_data
@@ -57,7 +57,7 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
         summaries[name] = report.summary
         if name == "train":
             continue
-        if config.replicas > 1:
+        if config.replicas > 1 and not config.grid:
             summaries[f"{name}_ensemble"] = evaluate.report(part, evaluate.ensemble(scores)).summary
         ci95[name] = intervals(part, scores)
         writer.predictions(name, part, scores.score)
@@ -75,6 +75,7 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
         "variant": config.data.variant,
         "seed": config.seed,
         "replicas": config.replicas,
+        "settings": {key: values.tolist() for key, values in grid.settings(config).items()},
         "published": config.published.to_dict(),
         "metrics": summaries,
         "ci95": ci95,

@@ -9,7 +9,7 @@ import jinja2
 import numpy as np
 
 from audiojax.errors import RunError
-from audiojax.report import clips, plots, table
+from audiojax.report import clips, grids, plots, table
 from audiojax.report.table import Entry, Measure, Run
 from audiojax.writer import write_atomically
 
@@ -53,7 +53,7 @@ class Detail(NamedTuple):
 
 
 def write(study: str, rows: dict, own: dict[str, dict], workdir: pathlib.Path, data_dir: pathlib.Path) -> None:
-    """Writes table.md, table.csv, table.tex and report.html into `workdir`.
+    """Writes table.md, table.csv, table.tex and report.html into `workdir`, and grid.md where there are grids.
 
     Args:
       rows: the study's ROWS. own: row -> its config as the study has it. workdir: holds ROW/PROTOCOL/split_N.
@@ -68,6 +68,8 @@ def write(study: str, rows: dict, own: dict[str, dict], workdir: pathlib.Path, d
     texts = {"md": table.markdown(entries, note), "csv": table.csv(entries), "tex": table.latex(entries, note)}
     for suffix, text in texts.items():
         write_atomically(workdir / f"table.{suffix}", text)
+    for measure, found in grids_of(entries, runs).items():
+        write_atomically(workdir / "grid.md", grids.markdown(found, measure))
     write_atomically(workdir / "report.html", render(study, entries, runs, note, data_dir))
 
 
@@ -101,8 +103,19 @@ def render(study: str, entries: list[Entry], runs: list[Run], note: str, data_di
         facts=facts(runs),
         skipped=unique(tuple(item) for run in runs for item in run.result["skipped"]),
         overviews={str(m): plots.data_uri(plots.overview(entries, m)) for m in shown},
+        grids={
+            str(m): (grids.cells(found), plots.data_uri(plots.grids(found, m)))
+            for m, found in grids_of(entries, runs).items()
+        },
         media=media,
     )
+
+
+def grids_of(entries: list[Entry], runs: list[Run]) -> dict[Measure, list[grids.Grid]]:
+    """The grids among the runs, by the table's first measure; {} where there are none."""
+    measure = next(iter(entries[0].published), None) if entries else None
+    found = grids.summarise(runs, measure) if measure else []
+    return {measure: found} if found else {}
 
 
 def detail(runs: list[Run], entry: Entry, data_dir: pathlib.Path, media: dict) -> Detail:
@@ -156,7 +169,8 @@ def read_curves(path: pathlib.Path) -> dict[str, plots.Curve]:
 def shown_of(runs: list[Run]) -> str:
     """Which run, and which of its seeds, the details are of."""
     first, replicas = runs[0], runs[0].result["replicas"]
-    other_seeds = f", the first of {replicas} (the curves show all)" if replicas > 1 else ""
+    kind = " settings" if first.result.get("settings") else ""
+    other_seeds = f", the first of {replicas}{kind} (the curves show all)" if replicas > 1 else ""
     other_splits = f", the first of {len(runs)} splits" if len(runs) > 1 else ""
     return f"Shown: split {first.split_seed}{other_splits}; seed {first.result['seed']}{other_seeds}."
 

@@ -9,8 +9,10 @@ import librosa
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from audiojax.report.grids import Grid
 from audiojax.report.table import PROTOCOLS, Entry, Measure
 
 INK = "#757b85"  # of text and axes; in an SVG image it follows the reader's theme
@@ -146,6 +148,33 @@ def overview(entries: list[Entry], measure: Measure) -> Figure:
     axes.set_xlabel(str(measure))
     axes.xaxis.set_major_locator(MaxNLocator(6))
     figure.legend(loc="outside upper left", ncols=9)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def grids(found: list[Grid], measure: Measure) -> Figure:
+    """A measure over the settings of each grid, as in Li's figure 4: its range, its mean, what validation chose."""
+    rows = list(dict.fromkeys(grid.row for grid in found))
+    protocols = colours(grid.protocol for grid in found)
+    width = 0.7 / len(protocols)
+    figure = Figure((1.2 + 0.9 * len(rows), 3.2), layout="constrained")
+    axes = figure.subplots()
+    for number, (protocol, colour) in enumerate(protocols.items()):
+        own = [grid for grid in found if grid.protocol == protocol]
+        place = np.array([rows.index(grid.row) for grid in own]) + (number - (len(protocols) - 1) / 2) * width
+        low, high, mean = (np.array([extreme(grid.test) for grid in own]) for extreme in (np.min, np.max, np.mean))
+        axes.bar(place, high - low, 0.8 * width, low, color=colour, alpha=0.35, label=protocol)
+        axes.hlines(mean, place - 0.4 * width, place + 0.4 * width, color=colour, linewidth=1.6)
+        axes.plot(place, [grid.test[grid.chosen] for grid in own], "o", color=colour, markersize=5)
+    published = {grid.row: grid.published for grid in found if grid.published is not None}
+    place = [rows.index(row) for row in published]
+    axes.plot(place, list(published.values()), "D", color=INK, markerfacecolor="none", label="published")
+    axes.set_xticks(np.arange(len(rows)), rows, rotation=30, ha="right")
+    axes.grid(axis="y", color=INK, alpha=0.2, linewidth=0.6)
+    axes.set_ylabel(str(measure))
+    handles, names = axes.get_legend_handles_labels()
+    handles += [Line2D([], [], color=INK, linewidth=1.6), Line2D([], [], color=INK, marker="o", linewidth=0)]
+    figure.legend(handles, [*names, "mean", "chosen on validation"], loc="outside upper left", ncols=3)
     return figure
 
 

@@ -170,7 +170,8 @@ def measures(rows: dict, runs: list[Run]) -> list[Measure]:
 def outcome(runs: list[Run], wanted: list[Measure]) -> Outcome:
     """What runs of one row and protocol came to; of `wanted`, what they have."""
     results = [run.result for run in runs]
-    seeds = {result["seed"] + replica for result in results for replica in range(result["replicas"])}
+    replicas = lambda result: 1 if result.get("settings") else result["replicas"]  # Those of a grid have one seed.
+    seeds = {result["seed"] + replica for result in results for replica in range(replicas(result))}
     return Outcome(
         scores={
             m: score(results, m) for m in wanted if all(m.metric in r["metrics"].get(m.split, ()) for r in results)
@@ -256,12 +257,13 @@ def footnote(entries: list[Entry], runs: list[Run], own: dict[str, dict]) -> str
     groups = [outcome([run for run in runs if (run.row, run.protocol) == key], []) for key in run_keys(runs)]
     absent = max(group.absent for group in groups)
     parts = f"; a part of it, {absent:,} examples of the release are absent" if absent else ""
+    combinations = " (of a grid, its settings)" if any(run.result.get("settings") for run in runs) else ""
     return (
         f"Scores: {shown}. Data: {data}{parts}. Test examples: {', '.join(tests)}."
         f" Seeds: {span(group.seeds for group in groups)}; splits: {span(group.splits for group in groups)}."
-        " Mean ± standard deviation over seeds and splits; in brackets the 95 % interval by bootstrap over groups of"
-        " the test examples, its ends averaged; gap: paper − honest, over the splits that have both; s: training time"
-        f" of a run, all its seeds together.{changed(runs, own)}"
+        f" Mean ± standard deviation over seeds and splits{combinations}; in brackets the 95 % interval by bootstrap"
+        " over groups of the test examples, its ends averaged; gap: paper − honest, over the splits that have both; s:"
+        f" training time of a run, all its seeds together.{changed(runs, own)}"
     )
 
 

@@ -36,17 +36,21 @@ class Task:
             raise ConfigError(
                 f"task.loss={config.task.loss!r} is unknown; losses: sigmoid_cross_entropy, softmax_cross_entropy."
             )
-        self._loss_name = config.task.loss
+        if config.task.loss != "sigmoid_cross_entropy" and config.task.positive_weight != 1:
+            raise ConfigError(
+                f"task.positive_weight must be 1 with {config.task.loss}; it is of sigmoid_cross_entropy."
+            )
+        self._loss_name, self._positive_weight = config.task.loss, config.task.positive_weight
         output_bias = (
             losses.prior_logits(config.task.loss, prior_K) if config.task.prior_bias else np.zeros(len(prior_K))
         )
         self._model_name, self._model = config.model.name, build_model(config, output_bias)
         self._loss = getattr(losses, config.task.loss)
-        self._optimiser = optim.make(config.optim, total_steps)
+        self._lr, self._optimiser = config.optim.lr, optim.make(config.optim, total_steps)
         self._average_decay = optim.average_decay(config.optim, total_steps) if config.optim.average_share else None
 
-    def init(self, key: jax.Array, batch: dict[str, jax.Array]) -> TrainState:
-        """The state of one replica before its first step; `batch` gives shapes only.
+    def init(self, key: jax.Array, settings: dict[str, jax.Array], batch: dict[str, jax.Array]) -> TrainState:
+        """The state of one replica before its first step; `batch` gives shapes only. settings: of `TrainState`.
 
         Raises:
           ConfigError: the network cannot be built on these features.
@@ -58,7 +62,7 @@ class Task:
             raise ConfigError(f"model {self._model_name} on features {x.shape[1:]}: {error}.") from error
         params = variables.pop("params")
         average = optim.start_average((params, variables)) if self._average_decay else None
-        return TrainState(jnp.zeros((), jnp.int32), params, variables, self._optimiser.init(params), average)
+        return TrainState(jnp.zeros((), jnp.int32), params, variables, self._optimiser.init(params), average, settings)
 
     def train_step(self, state: TrainState, batch: dict[str, jax.Array], key: jax.Array):
         """One update. Returns the new state and {"loss", "grad_norm"}, means over the batch."""
@@ -69,24 +73,31 @@ class Task:
         x, label = self._augment_waveform(waveform_key, batch["input"], label)
         x, label = self._augment_features(features_key, self._features(x, batch["length"]), label)
 
+        own = state.settings
+        model = self._model.clone(**{key.removeprefix("model."): own[key] for key in own if key.startswith("model.")})
+        weight = {"positive_weight": own.get("task.positive_weight", self._positive_weight)}
+        options = weight if self._loss_name == "sigmoid_cross_entropy" else {}
+
         def mean_loss(params):
-            logits_BK, updated = self._model.apply(
+            logits_BK, updated = model.apply(
                 {"params": params} | state.model_state,
                 x,
                 train=True,
                 rngs={"dropout": dropout_key},
                 mutable=list(state.model_state),
             )
-            return self._loss(logits_BK, label).mean(), updated
+            return self._loss(logits_BK, label, **options).mean(), updated
 
         (loss, model_state), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
         updates, opt_state = self._optimiser.update(grads, state.opt_state, state.params)
+        if "optim.lr" in own:
+            updates = optax.tree.scale(own["optim.lr"] / self._lr, updates)
         params = optax.apply_updates(state.params, updates)
         logs = {"loss": loss, "grad_norm": optax.tree.norm(grads)}
         average = state.average
         if self._average_decay:
             average = optim.add_to_average(average, (params, model_state), self._average_decay)
-        return TrainState(state.step + 1, params, model_state, opt_state, average), logs
+        return TrainState(state.step + 1, params, model_state, opt_state, average, own), logs
 
     def evaluated(self, state: TrainState):
         """What is evaluated and kept of a state: (params, model_state)."""

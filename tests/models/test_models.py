@@ -17,6 +17,7 @@ CLIPS = {  # a batch of one as the data set stores it, and how many classes it h
     "beyond_audioset": (jnp.zeros((1, 10, 128), jnp.uint8), 527),
     "beyond_gtzan": (jnp.zeros((1, 66_150), jnp.int16), 10),
     "fagan_gtzan": (jnp.zeros((1, 66_150), jnp.int16), 10),
+    "li_fig4": (jnp.zeros((1, 10, 128), jnp.uint8), 527),
     "li_audioset": (jnp.zeros((1, 10, 128), jnp.uint8), 527),
     "ntu_freesound": (jnp.zeros((1, 88_200), jnp.int16), 41),
     "rit_nsynth": (jnp.zeros((1, 64_000), jnp.int16), 10),

@@ -52,7 +52,7 @@ def task_of(study, row):
 @pytest.mark.parametrize(("study", "row"), GOLDEN)
 def test_golden_numbers_of_two_steps(study, row):
     task, batch = task_of(study, row), batch_of(study)
-    state, train_step = jax.jit(task.init)(jax.random.key(0), batch), jax.jit(task.train_step)
+    state, train_step = jax.jit(task.init)(jax.random.key(0), {}, batch), jax.jit(task.train_step)
     values = []
     for step in range(2):
         state, logs = train_step(state, batch, jax.random.fold_in(jax.random.key(0), step))
@@ -71,13 +71,13 @@ def test_golden_numbers_of_two_steps(study, row):
 def test_a_network_that_does_not_fit_is_said(overrides, sentence):
     task = Task(config_of("fagan_gtzan", "cnn1d_gap", **overrides), np.full(10, 0.2), total_steps=10)
     with pytest.raises(ConfigError, match=sentence):
-        jax.eval_shape(task.init, jax.random.key(0), batch_of("fagan_gtzan"))
+        jax.eval_shape(task.init, jax.random.key(0), {}, batch_of("fagan_gtzan"))
 
 
 def test_a_step_is_the_optimiser_on_the_gradient_of_the_mean_loss():
     """`fc1` has no dropout: its step can be written out with jax.grad, plain matrix products and optax.adam."""
     task, batch = task_of("li_audioset", "fc1"), batch_of("li_audioset")
-    state = jax.jit(task.init)(jax.random.key(0), batch)
+    state = jax.jit(task.init)(jax.random.key(0), {}, batch)
     x = -2 + 4 / 255 * batch["input"].astype(jnp.float32)
     x = x * (jnp.arange(10) < batch["length"][:, None])[..., None]
     x = (x - x.mean((0, 1))) / jnp.sqrt(x.var((0, 1)) + 1e-5)
@@ -103,7 +103,7 @@ def test_a_step_is_the_optimiser_on_the_gradient_of_the_mean_loss():
 
 def test_evaluation_has_no_randomness_and_leaves_augmentation_out():
     task, batch = task_of("li_audioset", "lstm"), batch_of("li_audioset")
-    state = jax.jit(task.init)(jax.random.key(0), batch)
+    state = jax.jit(task.init)(jax.random.key(0), {}, batch)
     one, two = (task.eval_step(*task.evaluated(state), batch) for _ in range(2))
     np.testing.assert_array_equal(one["score"], two["score"])
     alone = task.eval_step(*task.evaluated(state), jax.tree.map(lambda a: a[2:3], batch))
@@ -114,7 +114,7 @@ def test_averages_of_weights_and_of_batch_statistics_are_evaluated_together():
     small = SMALL["fagan_gtzan", "cnn1d_gap"] | {"model__stages": (("conv", 4, 3, 1), ("average",))}
     task = Task(config_of("fagan_gtzan", "cnn1d_gap", **small), np.full(10, 0.2), total_steps=10)
     batch, train_step = batch_of("fagan_gtzan"), jax.jit(task.train_step)
-    states = [jax.jit(task.init)(jax.random.key(0), batch)]
+    states = [jax.jit(task.init)(jax.random.key(0), {}, batch)]
     for step in range(2):
         states.append(train_step(states[-1], batch, jax.random.key(step))[0])
     newer = 1 / (1 + np.exp(-1))  # share of the second of two; the time constant is a tenth of 10 steps: one
