@@ -157,7 +157,7 @@ def grids(found: list[Grid], measure: Measure) -> Figure:
     rows = list(dict.fromkeys(grid.row for grid in found))
     protocols = colours(grid.protocol for grid in found)
     width = 0.7 / len(protocols)
-    figure = Figure((1.2 + 0.9 * len(rows), 3.2), layout="constrained")
+    figure = Figure((max(5.5, 1.2 + 0.9 * len(rows)), 3.2), layout="constrained")
     axes = figure.subplots()
     for number, (protocol, colour) in enumerate(protocols.items()):
         own = [grid for grid in found if grid.protocol == protocol]
