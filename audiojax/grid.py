@@ -1,6 +1,6 @@
 """A grid of settings: every combination of their values is a replica of its own in one program, all of one seed."""
 
-import itertools
+import math
 
 import numpy as np
 
@@ -15,17 +15,21 @@ def settings(config) -> dict[str, np.ndarray]:
     task.positive_weight (of sigmoid_cross_entropy) and the model's rates of dropout.
 
     Raises:
-      ConfigError: another key, or not as many replicas as combinations.
+      ConfigError: another key, no pairs of a key and numbers, or not as many replicas as combinations.
     """
     known = ["optim.lr", *["task.positive_weight"] * (config.task.loss == "sigmoid_cross_entropy")]
     known += [f"model.{name}" for name in config.model if name.endswith("dropout")]
-    for key, values in config.grid:
-        if key not in known or not values:
-            raise ConfigError(f"grid: {key!r} with values {values} cannot differ; keys: {', '.join(known)}.")
-    combinations = list(itertools.product(*(values for _, values in config.grid)))
-    if config.grid and len(combinations) != config.replicas:
+    try:
+        columns = [(key, np.array(values, np.float32)) for key, values in config.grid]
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f'grid={config.grid} must be pairs such as ("optim.lr", (1e-4, 1e-3)): {error}.') from error
+    for key, values in columns:
+        if key not in known or not values.ndim == 1 or not len(values):
+            raise ConfigError(f"grid: {key!r} with values {values.tolist()} cannot differ; keys: {', '.join(known)}.")
+    combinations = math.prod(len(values) for _, values in columns)
+    if columns and combinations != config.replicas:
         raise ConfigError(
-            f"grid has {len(combinations)} combinations; set replicas={len(combinations)}, for it is {config.replicas}."
+            f"grid has {combinations} combinations; set replicas={combinations}, for it is {config.replicas}."
         )
-    columns = np.array(combinations, np.float32).T
-    return {key: column for (key, _), column in zip(config.grid, columns)}
+    mesh = np.meshgrid(*(values for _, values in columns), indexing="ij")
+    return {key: values.ravel() for (key, _), values in zip(columns, mesh)}
