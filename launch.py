@@ -7,7 +7,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from audiojax import command_line
+from audiojax import command_line, grid
 from audiojax.errors import AudiojaxError, Interrupted
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "configs/STUDY.py:ROW", lock_config=True)
@@ -32,6 +32,8 @@ def main(argv: list[str]) -> None:
         command_line.list_rows(config.study, WORKDIR.value)
         return
     command_line.check(config, WORKDIR.value)
+    if config.row:
+        grid.settle(config, overrides)
     # JAX is imported here, so that a mistake in the flags is answered at once.
     from audiojax import console, mesh
     from audiojax.data.prepared import default_data_dir

@@ -35,6 +35,7 @@ class Checkpoints:
         self._guard(self._manager.wait_until_finished)
 
     def latest_step(self) -> int | None:
+        """The step of the newest checkpoint, None where there is none."""
         return self._manager.latest_step()
 
     def restore(self, like: Any) -> tuple[Any, dict]:
@@ -52,6 +53,7 @@ class Checkpoints:
         return restored["tree"], restored["progress"]
 
     def close(self) -> None:
+        """Ends what writes in the background."""
         self._manager.close()
 
     def _guard(self, operation) -> None:

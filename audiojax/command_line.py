@@ -15,7 +15,6 @@ from ml_collections import ConfigDict
 from audiojax import recipes
 from audiojax.duration import unit_of
 from audiojax.errors import ConfigError
-from audiojax.report import table as report
 
 USAGE = (
     "python launch.py --config=configs/STUDY.py[:ROW] --workdir=DIR [--raw_dir=DIR] [--data_dir=DIR]"
@@ -26,7 +25,7 @@ USAGE = (
 def restart_with_huge_pages() -> None:
     """Starts this program anew, on Linux, with glibc asking for huge pages; at once where it already does.
 
-    XLA on CPU takes the memory of a step anew at every step, which in pages of 4 KiB costs up to a third of its time.
+    XLA on CPU takes the memory of a step anew at every step, which in pages of 4 KiB costs up to half of its time.
     glibc reads the setting as a program starts. A GLIBC_TUNABLES that the user has set is left alone.
     """
     if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
@@ -41,13 +40,13 @@ def parse(argv: list[str]) -> list[str]:
       ConfigError: an unknown flag or key (with the nearest right one), a value of the wrong type, no such file,
         arguments left over.
     """
-    study = next((a.split("=", 1)[1].split(":")[0] for a in argv[1:] if a.startswith("--config=")), None)
+    study, _ = config_of(argv)
     if study is not None and not pathlib.Path(study).is_file():
         raise ConfigError(f"--config={study}: there is no such file; studies: {', '.join(studies())}.")
     try:
         rest = flags.FLAGS(argv)
     except (AttributeError, KeyError) as error:
-        raise ConfigError(wrong_key(argv, study)) from error
+        raise ConfigError(wrong_key(argv)) from error
     except (flags.Error, TypeError, ValueError) as error:
         raise ConfigError(str(error).strip().split("\n")[-1].rstrip(".") + "; see --help.") from error
     if len(rest) > 1:
@@ -57,11 +56,20 @@ def parse(argv: list[str]) -> list[str]:
     return rest
 
 
-def wrong_key(argv: list[str], study: str) -> str:
+def config_of(argv: list[str]) -> tuple[str | None, str | None]:
+    """File and row that --config names, with "=" or a space behind it; None where it does not."""
+    for argument, following in zip(argv[1:], [*argv[2:], ""]):
+        flag, equals, value = argument.partition("=")
+        if flag in ("--config", "-config"):
+            study, _, row = (value if equals else following).partition(":")
+            return study, row or None
+    return None, None
+
+
+def wrong_key(argv: list[str]) -> str:
     """Names the first key on the command line that the study does not have, and the nearest that it has."""
-    module = importlib.import_module(f"configs.{pathlib.Path(study).stem}")
-    row = next((a.partition(":")[2] for a in argv if a.startswith("--config=")), "")
-    known = flat_keys(module.get_config(row or None))
+    study, row = config_of(argv)
+    known = flat_keys(importlib.import_module(f"configs.{pathlib.Path(study).stem}").get_config(row))
     for argument in argv[1:]:
         key = argument.split("=")[0].removeprefix("--config.")
         if argument.startswith("--config.") and key not in known:
@@ -71,6 +79,7 @@ def wrong_key(argv: list[str], study: str) -> str:
 
 
 def flat_keys(config: ConfigDict, prefix: str = "") -> list[str]:
+    """Every key of a config, those of its sections as "section.key"."""
     keys = []
     for key, value in config.items():
         keys += flat_keys(value, f"{prefix}{key}.") if isinstance(value, ConfigDict) else [prefix + key]
@@ -93,12 +102,15 @@ def check(config: ConfigDict, workdir: str | None) -> None:
 
 
 def studies() -> list[str]:
+    """The files of the studies."""
     return [f"configs/{path.name}" for path in sorted(pathlib.Path("configs").glob("[!_]*_*.py"))]
 
 
 def list_rows(study: str, workdir: str | None) -> None:
     """Prints the rows of a study, their parameters, what was published of each, and what the runs in `workdir` scored
     on test, under each protocol."""
+    from audiojax.report import table as report  # It imports JAX, which no other command line has to wait for here.
+
     rows = importlib.import_module(f"configs.{study}").ROWS
     published = {
         row: {

@@ -28,7 +28,7 @@ def duration(config, examples: int) -> tuple[int, int]:
     `eval_every` counts in the unit of the duration.
 
     Raises:
-      ConfigError: no duration, two of them, or a batch larger than the data.
+      ConfigError: no duration, two of them, a batch larger than the data, or another number that cannot be.
     """
     unit = unit_of(config)
     if not 1 <= config.batch_size <= examples:
@@ -37,5 +37,8 @@ def duration(config, examples: int) -> tuple[int, int]:
         raise ConfigError(
             f"eval_every={config.eval_every} and steps_per_call={config.steps_per_call} must be positive."
         )
+    for key, least in (("eval_batch_size", 1), ("keep", 1), ("early_stopping", 0)):
+        if config[key] < least:
+            raise ConfigError(f"{key}={config[key]} must be at least {least}.")
     total = to_steps(config[unit], unit, config.batch_size, examples)
     return total, min(total, to_steps(config.eval_every, unit, config.batch_size, examples))

@@ -82,11 +82,9 @@ def flat_log_mel(
     The first `frames` of 1 + T // hop_samples centred frames; decibels below the clip's loudest value, of which
     0 to -range_db become 1 to -1.
     """
-    power_BTF = jnp.abs(stft(to_float(audio_BT), n_fft, hop_samples)[:, :frames]) ** 2
-    mel_BTM = power_BTF @ librosa.filters.mel(sr=sample_rate_hz, n_fft=n_fft, n_mels=mels).T
-    loudest = jnp.maximum(mel_BTM.max(axis=(1, 2), keepdims=True), 1e-10)
-    level_db = 10 * jnp.log10(jnp.maximum(mel_BTM / loudest, 10 ** (-range_db / 10)))
-    return (2 * level_db / range_db + 1).swapaxes(1, 2).reshape(len(audio_BT), -1, 1)
+    mel_BFM = mel(audio_BT, length_B, sample_rate_hz, n_fft, hop_samples, True, mels)[:, :frames]
+    level_BFM = 2 * _decibels(mel_BFM, "max", range_db) / range_db + 1
+    return level_BFM.swapaxes(1, 2).reshape(len(audio_BT), -1, 1)
 
 
 def spectrogram(

@@ -1,10 +1,25 @@
 """A grid of settings: every combination of their values is a replica of its own in one program, all of one seed."""
 
 import math
+from collections.abc import Container
 
 import numpy as np
 
 from audiojax.errors import ConfigError
+
+
+def settle(config, overrides: Container[str]) -> None:
+    """Makes replicas as many as the grid has combinations, where the command line has set the grid and not them.
+
+    Raises:
+      ConfigError: `overrides` have a key that differs between the replicas anyway.
+    """
+    pairs = _pairs(config)
+    for key, _ in pairs:
+        if key in overrides:
+            raise ConfigError(f"--config.{key} has no effect on {config.row}, whose grid sets it; set --config.grid.")
+    if "grid" in overrides and "replicas" not in overrides:
+        config.replicas = math.prod(len(values) for _, values in pairs)
 
 
 def settings(config) -> dict[str, np.ndarray]:
@@ -19,13 +34,12 @@ def settings(config) -> dict[str, np.ndarray]:
     """
     known = ["optim.lr", *["task.positive_weight"] * (config.task.loss == "sigmoid_cross_entropy")]
     known += [f"model.{name}" for name in config.model if name.endswith("dropout")]
-    try:
-        columns = [(key, np.array(values, np.float32)) for key, values in config.grid]
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f'grid={config.grid} must be pairs such as ("optim.lr", (1e-4, 1e-3)): {error}.') from error
+    columns = _pairs(config)
     for key, values in columns:
-        if key not in known or not values.ndim == 1 or not len(values):
-            raise ConfigError(f"grid: {key!r} with values {values.tolist()} cannot differ; keys: {', '.join(known)}.")
+        if key not in known:
+            raise ConfigError(
+                f"grid: {key!r} with values {values.tolist()} cannot differ; keys that can: {', '.join(known)}."
+            )
     combinations = math.prod(len(values) for _, values in columns)
     if columns and combinations != config.replicas:
         raise ConfigError(
@@ -33,3 +47,14 @@ def settings(config) -> dict[str, np.ndarray]:
         )
     mesh = np.meshgrid(*(values for _, values in columns), indexing="ij")
     return {key: values.ravel() for (key, _), values in zip(columns, mesh)}
+
+
+def _pairs(config) -> list[tuple[str, np.ndarray]]:
+    """Keys of the grid and the values of each."""
+    try:
+        pairs = [(str(key), np.array(values, np.float32)) for key, values in config.grid]
+        if not all(values.ndim == 1 and len(values) for _, values in pairs):
+            raise ValueError("a key without a list of numbers")
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f'grid={config.grid} must be pairs such as ("optim.lr", (1e-4, 1e-3)): {error}.') from error
+    return pairs

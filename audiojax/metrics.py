@@ -1,11 +1,13 @@
 """Scores of a split: pure functions of probabilities and labels, by scikit-learn where it has the metric."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.stats
 import sklearn.metrics
 
+NAMES = ("loss", "accuracy", "top3", "top5", "map_at_3", "macro_f1", "mAP", "mAUC", "d_prime")
 LOWER_IS_BETTER = {"loss"}
 
 
@@ -59,6 +61,11 @@ def summary(score_NK: np.ndarray, label: np.ndarray, loss_N: np.ndarray, classes
     auc_K = classes["auc"]
     values["mAUC"] = math.nan if np.isnan(auc_K).all() else float(np.nanmean(auc_K))
     return values | {"d_prime": d_prime(values["mAUC"])}
+
+
+def best(values: Sequence[float], name: str) -> int:
+    """Which of several values of a metric is the best."""
+    return int(np.argmin(values) if name in LOWER_IS_BETTER else np.argmax(values))
 
 
 def single_label(score_NK: np.ndarray, label_N: np.ndarray) -> dict[str, float]:

@@ -30,6 +30,8 @@ class Trainer:
         self._checkpoints, self._writer = checkpoints, writer
         self._examples = len(parts["train"].id)
         self.total_steps, self.eval_steps = duration(config, self._examples)
+        if config.select.removesuffix("_group") not in metrics.NAMES:
+            raise ConfigError(f"select={config.select!r} is unknown; metrics: {', '.join(metrics.NAMES)}.")
         self._settings = grid.settings(config)
         self._seeds = config.seed + np.arange(config.replicas) * (not self._settings)  # one seed for a grid
         self.evaluator = Evaluator(task, source, parts, mesh, config.eval_batch_size, config.replicas)
@@ -167,7 +169,7 @@ class Trainer:
                 step, replica = wrong[0]
                 raise NonFiniteError(
                     f"{name} is {values[step, replica]} at step {first + step + 1}"
-                    + (f" of the replica with seed {self._seeds[replica]}" if len(self._seeds) > 1 else "")
+                    + (f" of the replica with {self._name(replica)}" if len(self._seeds) > 1 else "")
                     + "; lower optim.lr or set optim.clip_norm."
                 )
         self._writer.log(stop, {f"train/{name}": values.mean(0).tolist() for name, values in logs.items()})
@@ -186,7 +188,8 @@ class Trainer:
             raise ConfigError(f"select={chosen_by!r} is unknown; metrics: {', '.join(summary)}.")
         score = np.asarray(summary[chosen_by], np.float32) * (-1 if chosen_by in metrics.LOWER_IS_BETTER else 1)
         if not np.isfinite(score).all():
-            raise NonFiniteError(f"valid {chosen_by} is {summary[chosen_by]} at step {step}; is every class in valid?")
+            of = f" of the replica with {self._name(np.isfinite(score).argmin())}" if len(score) > 1 else ""
+            raise NonFiniteError(f"valid {chosen_by} is not finite at step {step}{of}; is every class in valid?")
         previous = (step - 1) // self.eval_steps * self.eval_steps
         score = np.where(self._stopped(previous, best), -np.inf, score).astype(np.float32)
         score = meshes.put(score, self._mesh, meshes.STATE)
@@ -199,6 +202,11 @@ class Trainer:
             )
         self.time_s["eval"] += time.perf_counter() - started_s
         return best
+
+    def _name(self, replica: int) -> str:
+        """What sets a replica apart: its settings in a grid, else its seed."""
+        own = {key: f"{values[replica]:g}" for key, values in self._settings.items()}
+        return ", ".join(f"{key}={value}" for key, value in own.items()) or f"seed {self._seeds[replica]}"
 
     @staticmethod
     def _prefer(best: Best, score: jax.Array, step: jax.Array, params: Any, model_state: Any) -> Best:

@@ -1,5 +1,6 @@
 """What a run leaves in its folder: config.json, metrics.jsonl, TensorBoard events, predictions, result.json."""
 
+import contextlib
 import importlib.metadata
 import json
 import math
@@ -70,6 +71,7 @@ class Writer:
             write_atomically(self._workdir / "result.json", json.dumps(finite(result), indent=1) + "\n")
 
     def close(self) -> None:
+        """Ends what TensorBoard reads."""
         if self._board:
             self._board.close()
 
@@ -129,20 +131,21 @@ def logged_step(line: str) -> float:
 
 
 def write_atomically(path: pathlib.Path, text: str) -> None:
+    """The whole text or, where that fails, what was there before."""
     temporary = path.with_name(f".{path.name}")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
 
 
 def provenance() -> dict:
-    """device, versions and commit of this program."""
+    """device, versions and commit of this program, as far as they are known."""
     kinds = sorted({device.device_kind for device in jax.devices()})
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=pathlib.Path(__file__).parent
-    )
-    return {
-        "device": f"{jax.device_count()} × {', '.join(kinds)} ({platform.machine()})",
-        "versions": {"python": platform.python_version()}
-        | {package: importlib.metadata.version(package) for package in PACKAGES},
-        "commit": commit.stdout.strip() or None,
-    }
+    commit, versions = "", {"python": platform.python_version()}
+    with contextlib.suppress(OSError):  # A host may have no git, and an installed copy no history.
+        command, here = ["git", "describe", "--always", "--dirty"], pathlib.Path(__file__).parent
+        commit = subprocess.run(command, capture_output=True, text=True, cwd=here).stdout.strip()
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # A checkout need not be installed.
+            versions[package] = importlib.metadata.version(package)
+    device = f"{jax.device_count()} × {', '.join(kinds)} ({platform.machine()})"
+    return {"device": device, "versions": versions, "commit": commit or None}

@@ -5,7 +5,7 @@ float32. Front ends and augmentation are left out. Every framework has a process
 launch.py asks for, and they take turns.
 
 With --runs whole runs of rows of Li's study, on real data prepared in --data_dir: the study's ten epochs, batches of
-64, from the command to the scores of all splits.
+64, from the command to the scores of all splits. Ours finds in its cache what it has compiled in an earlier run.
 """
 
 import argparse
@@ -34,7 +34,10 @@ CLIPS = {  # one clip as the data set stores it, and how many classes it has
 QUICK = ("fc1", "lstm", "cnn1d_gap")
 LR = 1e-3
 RUN = ("--config.epochs=10", "--config.eval_every=10", "--config.batch_size=64", "--config.optim.lr=0.001")
-AS_THE_PEERS = ("--config.optim.schedule=constant", "--config.optim.average_share=0.0", "--config.augment.features=()")
+AS_THE_PEERS = (
+    *("--config.optim.schedule=constant", "--config.optim.warmup=0.0", "--config.optim.clip_norm=0.0"),
+    *("--config.optim.average_share=0.0", "--config.augment.features=()", "--config.task.prior_bias=False"),
+)
 
 
 def batch_of(config, clip: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -104,11 +107,19 @@ def by_pytorch(config, x: np.ndarray, label: np.ndarray, classes: int, variables
 
     from third_party import pytorch
 
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     network = pytorch.build(config.model, x.shape[1:], classes).train()
     pytorch.load(network, variables["params"], variables.get("batch_stats", {}))
+    network.to(device)
     step = pytorch.trainer(torch.compile(network) if compiled else network, config.task.loss, LR)
-    x, label = torch.from_numpy(x), torch.from_numpy(label)
-    return lambda: step(x, label)
+    x, label = torch.from_numpy(x).to(device), torch.from_numpy(label).to(device)
+
+    def trained():
+        step(x, label)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return trained
 
 
 def by_keras(config, x: np.ndarray, label: np.ndarray, classes: int, variables: dict, backend: str):
@@ -200,6 +211,7 @@ def whole_runs(
 
 def main() -> None:
     command_line.restart_with_huge_pages()
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # Several processes share a GPU.
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help=f"the rows {', '.join(QUICK)} alone, fewer rounds")
     parser.add_argument("--rows", default="", help="these rows alone, of any study")
@@ -210,7 +222,13 @@ def main() -> None:
     args = parser.parse_args()
     packages = {package: installed(package) for package in ("torch", "keras")}
     peers = [name for name in args.peers.split(",") if packages["torch" if name.startswith("pytorch") else "keras"]]
-    rows = args.rows.split(",") if args.rows else list(QUICK) if args.quick else []
+    studies = ("li_audioset",) if args.runs else CLIPS
+    known = [row for study in studies for row in importlib.import_module(f"configs.{study}").ROWS]
+    rows = args.rows.split(",") if args.rows else [row for row in QUICK if row in known] if args.quick else []
+    if unknown := sorted({*rows} - {*known}):
+        parser.error(f"--rows: there is no {unknown[0]!r} in {', '.join(studies)}")
+    if unknown := sorted({*args.peers.split(",")} - {*FRAMEWORKS}):
+        parser.error(f"--peers: {unknown[0]!r} is none of {', '.join(FRAMEWORKS)}")
     if args.runs:
         measured = whole_runs(
             rows, peers, args.data_dir or parser.error("--runs needs --data_dir"), args.valid_fraction

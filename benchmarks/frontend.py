@@ -43,9 +43,10 @@ def torchs(case: str, n_fft: int, audio_BT: np.ndarray):
     import torch
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    x_BT, window = torch.from_numpy(audio_BT), torch.hann_window(n_fft)
-    bank_KM = torch.from_numpy(librosa.filters.mel(sr=RATE_HZ, n_fft=n_fft, n_mels=MELS).T.copy())
-    dct_MC = torch.from_numpy(np.asarray(frontend._dct(MELS, COEFFICIENTS)))
+    device = "cuda" if jax.default_backend() == "gpu" and torch.cuda.is_available() else "cpu"
+    x_BT, window = torch.from_numpy(audio_BT).to(device), torch.hann_window(n_fft, device=device)
+    bank_KM = torch.from_numpy(librosa.filters.mel(sr=RATE_HZ, n_fft=n_fft, n_mels=MELS).T.copy()).to(device)
+    dct_MC = torch.from_numpy(np.asarray(frontend._dct(MELS, COEFFICIENTS))).to(device)
 
     @torch.no_grad()
     def feature():
@@ -53,7 +54,10 @@ def torchs(case: str, n_fft: int, audio_BT: np.ndarray):
         mel = torch.view_as_real(spectrum).square_().sum(-1).transpose(1, 2) @ bank_KM
         loudest = mel.amax((1, 2), keepdim=True).clamp_min_(1e-10)
         level = mel.div_(loudest).clamp_min_(1e-8).log10_().mul_(10)
-        return level @ dct_MC if case.startswith("mfcc") else level
+        level = level @ dct_MC if case.startswith("mfcc") else level
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return level
 
     return feature
 

@@ -21,7 +21,7 @@ def row(name: str, grid: tuple, parameters: int | None = None, model: dict | Non
     own = li_audioset.ROWS[name]
     return {
         "parameters": parameters or own["parameters"],
-        "published": own["published"],
+        "published": {} if model else own["published"],  # of the study's own widths alone
         "overrides": own["overrides"] | {"grid": grid, "model": own["overrides"]["model"] | (model or {})} | overrides,
     }
 

@@ -64,6 +64,12 @@ ON_DATA = {
     "front end's arguments": (["--config.frontend.name=waveform"], "takes no 'high'"),
     "source": (["--config.data.source=river"], "data.source='river' is unknown"),
     "protocol": (["--config.protocol=fair"], "protocol='fair' is unknown; protocols: honest, paper"),
+    "no front end": (["--config.frontend.name=stft"], "frontend.name='stft' is unknown"),
+    "initialiser": (["--config.model.kernel_init=glorot"], "kernel_init='glorot' is no initialiser"),
+    "augmentation": (["--config.augment.features=({'name':'mixup'},)"], "augment.features.name='mixup' needs 'alpha'"),
+    "classes": (["--config.data.exclude_classes=('/m/09x0r',)"], "data.exclude_classes is for single labels"),
+    "fold": (["--config.data.test_fold=2"], "data.test_fold='2' needs data.split_file"),
+    "grid": (["--config.grid=(('optim.lr',0.1),)"], "grid=(('optim.lr', 0.1),) must be pairs such as"),
     "metric": (["--config.select=mUAC"], "select='mUAC' is unknown"),
     "type": (["--config.dtype=float64"], "dtype='float64' is unknown"),
 }

@@ -10,9 +10,11 @@ from concurrent.futures import ProcessPoolExecutor
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from audiojax import frontend
+from audiojax.losses import sigmoid_cross_entropy
 from audiojax.tasks import supervised
 from tests.conftest import config_of
 from tests.models.test_models import CLIPS, STUDIES
@@ -91,6 +93,40 @@ def test_pytorch_twin_gives_our_logits(network):
     with torch.no_grad():
         theirs = twin.eval()(torch.from_numpy(x)).numpy()
     np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-4)
+
+
+def our_step(network: str, label: np.ndarray) -> np.ndarray:
+    """Our logits after a step of Adam on the sum over the classes of the binary cross-entropy."""
+    _, _, variables, x, _ = case(network)
+    model = supervised.build_model(NETWORKS[network][0], np.zeros(5))
+    apply = lambda params: model.apply(variables | {"params": params}, x, train=False)
+    optimiser = optax.adam(0.01)
+
+    @jax.jit
+    def step(params):
+        gradient = jax.grad(lambda params: sigmoid_cross_entropy(apply(params), label).mean())(params)
+        return apply(optax.apply_updates(params, optimiser.update(gradient, optimiser.init(params))[0]))
+
+    return np.array(step(variables["params"]))
+
+
+LABEL = (np.random.default_rng(1).random((4, 5)) < 0.4).astype(np.float32)
+
+
+@needs_torch
+@pytest.mark.parametrize("network", ["fc2", "2d"])  # Recurrent layers have a second bias there, which learns too.
+def test_pytorch_twin_trains_as_ours(network):
+    import torch
+
+    from third_party import pytorch
+
+    model, shape, variables, x, _ = case(network)
+    twin = pytorch.build(model, shape, 5).eval()  # without dropout and with the statistics that it has
+    pytorch.load(twin, **variables)
+    pytorch.trainer(twin, "sigmoid_cross_entropy", 0.01)(torch.from_numpy(x), torch.from_numpy(LABEL))
+    with torch.no_grad():
+        theirs = twin(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(our_step(network, LABEL), theirs, rtol=2e-3, atol=2e-3)
 
 
 @needs_torch

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
+MOMENTUM = 0.01  # of new batch statistics, in PyTorch's sense: Flax's 0.99; `cnn` has 0.9 and PyTorch's default
+
 
 class Recurrent(nn.Module):
     """Every output of one recurrent layer, of x_BTF or, `channels_first`, of x_BFT."""
@@ -53,11 +55,15 @@ class Attention(nn.Module):
     def __init__(self, features: int, model: dict, classes: int):
         super().__init__()
         self.decision = model["pooling"] == "decision"
-        self.standardise = nn.BatchNorm1d(features, affine=False) if model["standardise"] else None
+        self.standardise = nn.BatchNorm1d(features, affine=False, momentum=MOMENTUM) if model["standardise"] else None
         self.input_dropout = nn.Dropout(model["input_dropout"])
         self.hidden, self.weights, self.values = nn.ModuleList(), nn.ModuleDict(), nn.ModuleDict()
         for level, units in enumerate(model["hidden"], 1):
-            layers = dense(features, units, bias=False), nn.BatchNorm1d(units), nn.Dropout(model["dropout"])
+            layers = (
+                dense(features, units, bias=False),
+                nn.BatchNorm1d(units, momentum=MOMENTUM),
+                nn.Dropout(model["dropout"]),
+            )
             self.hidden.append(nn.ModuleList(layers))
             features = units
             if level in model["levels"]:
@@ -128,7 +134,11 @@ def swapped(x):
 
 
 def standardised(model: dict, features: int) -> list[nn.Module]:
-    return [Axes(swapped), nn.BatchNorm1d(features, affine=False), Axes(swapped)] if model["standardise"] else []
+    return (
+        [Axes(swapped), nn.BatchNorm1d(features, affine=False, momentum=MOMENTUM), Axes(swapped)]
+        if model["standardise"]
+        else []
+    )
 
 
 def dense(features: int, units: int, bias: bool = True, flattened: tuple[int, ...] | None = None) -> nn.Linear:
@@ -183,11 +193,16 @@ def gcnn(model: dict, shape: tuple[int, ...], classes: int) -> nn.Module:
     layers = [*standardised(model, shape[1]), Axes(lambda x: x[:, None])]
     for filters in model["gated"]:
         layers += convolution(channels, filters, model["kernel"], 1, sizes)
-        layers += [nn.BatchNorm2d(filters), nn.GLU(1), nn.Dropout(model["dropout"])]
+        layers += [nn.BatchNorm2d(filters, momentum=MOMENTUM), nn.GLU(1), nn.Dropout(model["dropout"])]
         channels = filters // 2
     for filters, pool in zip(model["filters"], model["pools"]):
         layers += convolution(channels, filters, model["kernel"], 1, sizes)
-        layers += [nn.BatchNorm2d(filters), nn.ReLU(), nn.MaxPool2d((pool, 1)), nn.Dropout(model["dropout"])]
+        layers += [
+            nn.BatchNorm2d(filters, momentum=MOMENTUM),
+            nn.ReLU(),
+            nn.MaxPool2d((pool, 1)),
+            nn.Dropout(model["dropout"]),
+        ]
         channels, sizes = filters, [sizes[0] // pool, sizes[1]]
     layers.append(Axes(lambda x: x[:, :, 0].transpose(1, 2)))
     for units in model["recurrent"]:

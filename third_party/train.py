@@ -1,7 +1,7 @@
 """A row of Li's study by another framework: python -m third_party.train FRAMEWORK ROW --data_dir=DIR [--epochs=10].
 
 The same clips, network, loss and scores as launch.py's, trained as users of PyTorch and Keras do: whole runs for
-benchmarks/frameworks.py to compare with. Batches of 64 and Adam at 0.001, as in the study's figure 3.
+benchmarks/frameworks.py to compare with. Batches of 64 and plain Adam at 0.001, as in the study's figure 3.
 """
 
 import argparse

@@ -23,6 +23,7 @@ DEPTHS = {
 
 
 def is_audio(name: str) -> bool:
+    """Whether a file of this name may be audio."""
     return name.lower().endswith(EXTENSIONS)
 
 
@@ -129,6 +130,7 @@ def wav_data(content: bytes) -> tuple[int, int]:
 
 
 def wav_missing(content: bytes) -> int:
+    """How many bytes of its samples a wav file lacks; 0 where its header does not know its size."""
     start, size = wav_data(content)
     return start + size - len(content) if size < UNKNOWN_BYTES else 0
 

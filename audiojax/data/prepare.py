@@ -53,6 +53,7 @@ def prepare(name: str, variant: str, raw_dir: pathlib.Path | None, data_dir: pat
 
 
 def find_builder(name: str):
+    """Class Builder of datasets/NAME.py. Raises ConfigError where there is none."""
     known = [
         module.name for module in pkgutil.iter_modules(datasets.__path__) if module.name not in ("base", "synthesiser")
     ]
@@ -62,6 +63,7 @@ def find_builder(name: str):
 
 
 def find_release(name: str, raw_dir: pathlib.Path | None) -> pathlib.Path | None:
+    """raw_dir/NAME, None without a raw_dir. Raises DataError where that folder is absent."""
     if raw_dir is None:
         return None
     release = raw_dir / name

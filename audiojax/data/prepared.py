@@ -39,6 +39,7 @@ class Prepared:
     changes: dict[str, int]
 
     def index(self, split: str) -> store.Index:
+        """Which clips a split has, and where in its inputs they lie."""
         return store.read_index(self.folder, split)
 
     def inputs(self, split: str) -> np.ndarray:
@@ -54,6 +55,7 @@ class Prepared:
         }
 
     def save(self) -> None:
+        """Writes the description that `find` reads, into its folder."""
         fields = dataclasses.asdict(self) | {"folder": None}
         (self.folder / DESCRIPTION).write_text(json.dumps(fields, indent=1))
 

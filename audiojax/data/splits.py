@@ -56,8 +56,8 @@ def make_parts(prepared: Prepared, protocol, data) -> tuple[dict[str, Part], lis
       the parts; names of the classes left; sentences about what is odd about them.
 
     Raises:
-      ConfigError: an unknown class, unit or fold. DataError: a released split that is not prepared, an empty part, a
-        file that cannot be read or does not fit the data.
+      ConfigError: an unknown class, unit or fold, or one where there can be none. DataError: a released split that is
+        not prepared, an empty part, a file that cannot be read or does not fit the data.
     """
     missing = sorted({protocol[name] for name in PARTS} - set(prepared.examples))
     if missing:
@@ -65,6 +65,10 @@ def make_parts(prepared: Prepared, protocol, data) -> tuple[dict[str, Part], lis
             f"{prepared.folder} has no split {', '.join(missing)}, which this protocol needs; it has"
             f" {', '.join(prepared.examples)}: complete the release, or choose another --config.protocol."
         )
+    if data.test_fold and not data.split_file:
+        raise ConfigError(f"data.test_fold={data.test_fold!r} needs data.split_file, which has the folds.")
+    if data.exclude_classes and prepared.multi_label:
+        raise ConfigError(f"data.exclude_classes is for single labels, and {prepared.name} has several a clip.")
     unknown = sorted(set(data.exclude_classes) - set(prepared.classes))
     if unknown:
         raise ConfigError(f"data.exclude_classes names {unknown[0]!r}, which {prepared.name} does not have.")
@@ -186,6 +190,8 @@ def assign(clips: Part, table: dict[str, str], path: str, test_fold: str) -> tup
     value = np.array([table.get(clip, "") for clip in clips.id], str)
     known = sorted(set(table.values()))
     if set(known) <= set(PARTS):
+        if test_fold:
+            raise ConfigError(f"data.test_fold={test_fold!r}: {path} has {', '.join(known)}, no folds.")
         parts = {name: select(clips, value == name) for name in PARTS}
         parts["valid"] = parts["valid"] if "valid" in known else None
     elif test_fold in known:

@@ -61,10 +61,12 @@ class Written(NamedTuple):
 
 
 def inputs_path(folder: pathlib.Path, split: str) -> pathlib.Path:
+    """The file of all inputs of a split, end to end."""
     return folder / f"{split}.inputs"
 
 
 def index_path(folder: pathlib.Path, split: str) -> pathlib.Path:
+    """The file that says where in them each clip lies."""
     return folder / f"{split}.index.npz"
 
 
@@ -74,6 +76,7 @@ def open_inputs(folder: pathlib.Path, split: str, shape: tuple[int, ...], dtype:
 
 
 def read_index(folder: pathlib.Path, split: str) -> Index:
+    """The index of a split, as `write` left it."""
     with np.load(index_path(folder, split)) as arrays:
         return Index(**{name: arrays[name] for name in Index._fields})
 

@@ -54,5 +54,7 @@ class Model(nn.Module):
         x = x[:, 0]
         for units in self.recurrent:
             x = drop(layers.Bidirectional(self.cell, units, init, self.dtype)(x))
-        gate = nn.Dense(self.classes, kernel_init=init, dtype=self.dtype)(x)
-        return (layers.Logits(self.classes, init, self.output_bias, self.dtype)(x) * nn.sigmoid(gate)).mean(1)
+        # Gates begin at a half everywhere, so that twice the bias begins at the classes' shares.
+        gate = nn.Dense(self.classes, kernel_init=nn.initializers.zeros, dtype=self.dtype)(x)
+        twice = tuple(2 * bias for bias in self.output_bias)
+        return (layers.Logits(self.classes, init, twice, self.dtype)(x) * nn.sigmoid(gate)).mean(1)

@@ -10,7 +10,9 @@ import numpy as np
 
 
 def initialiser(name: str) -> Callable:
-    """An initialiser of `flax.linen.initializers` by name, such as "glorot_uniform"."""
+    """An initialiser of `flax.linen.initializers` by name, such as "glorot_uniform". Raises ValueError without one."""
+    if not hasattr(nn.initializers, name):
+        raise ValueError(f"kernel_init={name!r} is no initialiser of flax.linen.initializers")
     return getattr(nn.initializers, name)()
 
 
@@ -26,7 +28,7 @@ def standardise(x: jax.Array, train: bool, momentum: float = 0.99) -> jax.Array:
 
 
 class Dropout(nn.Module):
-    """In training zeros in place of values, at a rate in 0 … 1, and the others scaled up.
+    """In training zeros in place of values, at a rate from 0 to below 1, and the others scaled up.
 
     As `flax.linen.Dropout`, but that the rate may also be traced: replicas of a grid each have their own.
     """

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from audiojax import console, evaluate, grid, tasks
+from audiojax import console, evaluate, grid, metrics, tasks
 from audiojax import mesh as meshes
 from audiojax.checkpoint import Checkpoints
 from audiojax.data import prepared as prepared_data
@@ -50,21 +50,25 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     best, steps = trainer.run()
 
     tested_s = time.perf_counter()
-    summaries, ci95 = {}, {}
+    summaries, ci95, kept = {}, {}, slice(None)
     for name, part in parts.items():
         scores = trainer.evaluator.scores(name, best.params, best.model_state)
         by_class = (report := trainer.evaluator.report(name, scores)).by_class
         summaries[name] = report.summary
         if name == "train":
             continue
+        if config.grid and name == "valid":  # Of a grid, predictions are kept of what validation prefers.
+            chosen = metrics.best(report.summary[config.select], config.select)
+            kept = slice(chosen, chosen + 1)
         if config.replicas > 1 and not config.grid:
             summaries[f"{name}_ensemble"] = evaluate.report(part, evaluate.ensemble(scores)).summary
         ci95[name] = intervals(part, scores)
-        writer.predictions(name, part, scores.score)
+        writer.predictions(name, part, scores.score[kept])
         for subset in np.unique(part.subset) if len(np.unique(part.subset)) > 1 else ():
             chosen = part.subset == subset
-            own = Scores(*(values[:, chosen] for values in scores))
-            summaries[f"{name}_{subset.lower()}"] = evaluate.report(splits.select(part, chosen), own).summary
+            own, own_part = Scores(*(values[:, chosen] for values in scores)), splits.select(part, chosen)
+            summaries[f"{name}_{subset.lower()}"] = evaluate.report(own_part, own).summary
+            ci95[f"{name}_{subset.lower()}"] = intervals(own_part, own)
     time_s = {"prepare": prepare_s} | trainer.time_s
     time_s["eval"] += time.perf_counter() - tested_s
 
@@ -87,7 +91,9 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
         "skipped": prepared.skipped,
         "notes": notes,
         "classes": classes,
-        "per_class": {"test": [{name: values.tolist() for name, values in replica.items()} for replica in by_class]},
+        "per_class": {
+            "test": [{name: values.tolist() for name, values in replica.items()} for replica in by_class[kept]]
+        },
         "time_s": time_s,
         "examples_per_s": steps * config.batch_size * config.replicas / max(time_s["train"], 1e-9),
     } | provenance()

@@ -9,7 +9,7 @@ import traceback
 import jax
 from ml_collections import ConfigDict
 
-from audiojax import console
+from audiojax import console, grid
 from audiojax.duration import UNITS, unit_of
 from audiojax.errors import AudiojaxError, ConfigError, Interrupted, RunError
 from audiojax.report import page
@@ -116,7 +116,7 @@ def laid_over(config: ConfigDict, overrides: dict) -> ConfigDict:
     unit than that it keeps the number of evaluations.
 
     Raises:
-      ConfigError: a key that the row does not have, or two durations.
+      ConfigError: a key that the row does not have or that its grid sets, or two durations.
     """
     unit, every = unit_of(config), config.eval_every / config[unit_of(config)]
     if set(UNITS) & overrides.keys():
@@ -126,6 +126,7 @@ def laid_over(config: ConfigDict, overrides: dict) -> ConfigDict:
             config.update_from_flattened_dict({key: value})
         except (KeyError, AttributeError) as error:
             raise ConfigError(f"--config.{key}: {config.row} has no such key; leave it out with --rows.") from error
+    grid.settle(config, overrides)
     if unit_of(config) != unit and "eval_every" not in overrides:
         config.eval_every = every * config[unit_of(config)]
     return config

@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from audiojax.metrics import LOWER_IS_BETTER
-from audiojax.report.table import Measure, Run, number, protocol_order
+from audiojax import metrics
+from audiojax.errors import RunError
+from audiojax.report.table import Measure, Run, number, protocol_order, run_keys
 
 
 class Grid(NamedTuple):
@@ -24,17 +25,21 @@ class Grid(NamedTuple):
 
 
 def summarise(runs: list[Run], measure: Measure) -> list[Grid]:
-    """The grids among the finished runs, in their order."""
+    """The grids among the finished runs, protocol after protocol; of several splits the means."""
     grids = []
-    for run in runs:
-        result, select = run.result, run.config["select"]
-        if not result.get("settings") or measure.metric not in result["metrics"].get(measure.split, ()):
+    for row, protocol in sorted(run_keys(runs), key=lambda key: protocol_order(key[1])):
+        own = [run for run in runs if (run.row, run.protocol) == (row, protocol)]
+        results, select = [run.result for run in own], own[0].config["select"]
+        settings = results[0].get("settings")
+        if not settings or any(measure.metric not in r["metrics"].get(measure.split, ()) for r in results):
             continue
-        test = np.array(result["metrics"][measure.split][measure.metric], float)
-        valid = np.array(result["metrics"]["valid"][select], float) * (-1 if select in LOWER_IS_BETTER else 1)
-        published = result["published"].get(measure.split, {}).get(measure.metric)
-        grids.append(Grid(run.row, run.protocol, result["settings"], test, int(valid.argmax()), published))
-    return sorted(grids, key=lambda grid: protocol_order(grid.protocol))
+        if any(r.get("settings") != settings for r in results):
+            raise RunError(f"the runs of {row}, {protocol} have different grids; delete the folders of one of them.")
+        over_splits = lambda split, metric, results=results: np.mean([r["metrics"][split][metric] for r in results], 0)
+        chosen = metrics.best(over_splits("valid", select), select)
+        published = results[0]["published"].get(measure.split, {}).get(measure.metric)
+        grids.append(Grid(row, protocol, settings, over_splits(*measure), chosen, published))
+    return grids
 
 
 def cells(grids: list[Grid]) -> tuple[list[str], list[list[str]]]:
@@ -51,6 +56,7 @@ def cells(grids: list[Grid]) -> tuple[list[str], list[list[str]]]:
 
 
 def markdown(grids: list[Grid], measure: Measure) -> str:
+    """The grids as a table in Markdown."""
     header, lines = cells(grids)
     line = lambda values: "| " + " | ".join(values) + " |"
     note = f"{measure} on test of every combination of a grid's settings, one seed; max: over test itself."

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jinja2
 import numpy as np
 
+from audiojax import metrics
 from audiojax.errors import RunError
 from audiojax.report import clips, grids, plots, table
 from audiojax.report.table import Entry, Measure, Run
@@ -137,7 +138,7 @@ def detail(runs: list[Run], entry: Entry, data_dir: pathlib.Path, media: dict) -
         shown=shown_of(runs),
         curves=plots.data_uri(drawn),
         confusion=plots.data_uri(plots.confusion(np.array(matrix), result["classes"])) if matrix else None,
-        scores=score_table(result),
+        scores=score_table(result, config["select"]),
         classes=classes,
         classes_shown=classes_shown,
         unit="of clips, their windows averaged" if f"loss{table.CLIPS}" in result["metrics"]["test"] else "",
@@ -169,22 +170,24 @@ def read_curves(path: pathlib.Path) -> dict[str, plots.Curve]:
 def shown_of(runs: list[Run]) -> str:
     """Which run, and which of its seeds, the details are of."""
     first, replicas = runs[0], runs[0].result["replicas"]
-    kind = " settings" if first.result.get("settings") else ""
-    other_seeds = f", the first of {replicas}{kind} (the curves show all)" if replicas > 1 else ""
+    which = "what validation chose of {} settings" if first.result.get("settings") else "the first of {}"
+    other_seeds = f", {which.format(replicas)} (the curves show all)" if replicas > 1 else ""
     other_splits = f", the first of {len(runs)} splits" if len(runs) > 1 else ""
     return f"Shown: split {first.split_seed}{other_splits}; seed {first.result['seed']}{other_seeds}."
 
 
-def score_table(result: dict) -> Table:
-    """All scores of the first seed on every split, with the published ones and the test split's 95 % interval."""
-    metrics, published, ci95 = result["metrics"], result["published"], result["ci95"].get("test", {})
+def score_table(result: dict, select: str) -> Table:
+    """All scores on every split of the first seed, or of the settings that validation chose by the metric `select`,
+    with the published ones and the test split's 95 % interval."""
+    scores, published, ci95 = result["metrics"], result["published"], result["ci95"].get("test", {})
+    shown = metrics.best(scores["valid"][select], select) if result.get("settings") else 0
     lines = []
-    for metric in metrics["test"]:
-        values = [metrics[split].get(metric, [None])[0] for split in metrics]
+    for metric in scores["test"]:
+        values = [of[metric][min(shown, len(of[metric]) - 1)] if metric in of else None for of in scores.values()]
         beside = [f"{table.number(of[metric])} ({split})" for split, of in published.items() if metric in of]
-        ends = [table.number(end) for end in ci95.get(metric, [[]])[0]]
+        ends = [table.number(end) for end in ci95[metric][shown]] if metric in ci95 else []
         lines.append([str(Measure("test", metric)), *map(table.number, values), "–".join(ends), ", ".join(beside)])
-    return ["metric", *metrics, "95 % (test)", "published"], lines
+    return ["metric", *scores, "95 % (test)", "published"], lines
 
 
 def class_table(classes: list[str], by_class: dict) -> tuple[Table, str]:
@@ -283,4 +286,5 @@ def facts(runs: list[Run]) -> list[str]:
 
 
 def unique(items) -> list:
+    """The items without repetitions, in their order."""
     return list(dict.fromkeys(items))

@@ -14,6 +14,7 @@ from audiojax.writer import write_atomically
 
 
 def main() -> None:
+    """Reads the command line and writes the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     studies = sorted(path.stem for path in pathlib.Path("configs").glob("[!_]*_*.py"))
     parser.add_argument("study", choices=studies)

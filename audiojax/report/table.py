@@ -84,6 +84,7 @@ class Entry(NamedTuple):
     gaps: dict[Measure, float | None]
 
     def has(self, protocol: str, measure: Measure) -> bool:
+        """Whether runs under a protocol have this measure."""
         return protocol in self.outcomes and measure in self.outcomes[protocol].scores
 
 
@@ -111,6 +112,7 @@ def read_runs(workdir: pathlib.Path, rows: Container[str]) -> list[Run]:
 
 
 def protocol_order(name: str) -> tuple:
+    """A key that sorts protocols: `PROTOCOLS` first, others by name."""
     return (PROTOCOLS.index(name) if name in PROTOCOLS else len(PROTOCOLS), name)
 
 
@@ -226,6 +228,7 @@ def cells(entries: list[Entry]) -> tuple[list[str], list[list[str]]]:
 
 
 def number(value: float | None, form: str = ".3f") -> str:
+    """A value for people to read, "–" where there is none."""
     return "–" if value is None or not np.isfinite(value) else format(value, form).replace("-", "−")
 
 
@@ -314,6 +317,7 @@ LATEX |= {"±": r"$\pm$", "−": "$-$", "–": "--"}
 
 
 def escape_latex(text: str) -> str:
+    """Text in which LaTeX sees no command."""
     return "".join(LATEX.get(character, character) for character in text)
 
 

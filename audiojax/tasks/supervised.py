@@ -16,6 +16,9 @@ from audiojax import augment, frontend, losses, models, optim
 from audiojax.errors import ConfigError
 from audiojax.state import TrainState
 
+# What the configs name: functions of these modules whose parameters begin like this.
+INPUTS = {frontend: ("", "length"), augment: ("key", "x", "label")}
+
 
 class Task:
     """The pure functions of one replica's training, from a config.
@@ -129,17 +132,20 @@ def augmenter(section: str, steps) -> Callable:
 
 def named(module, section: str, config):
     """The function `config.name` of a module, with the rest of the section as its arguments."""
-    arguments = dict(config)
-    name = arguments.pop("name")
-    known = [
-        n for n, f in vars(module).items() if callable(f) and f.__module__ == module.__name__ and not n.startswith("_")
-    ]
+    arguments, inputs = dict(config), INPUTS[module]
+    name = arguments.pop("name", "")
+    functions = {n: f for n, f in vars(module).items() if callable(f) and f.__module__ == module.__name__}
+    takes = lambda f: all(given.startswith(start) for given, start in zip(inspect.signature(f).parameters, inputs))
+    known = [n for n, f in functions.items() if not n.startswith("_") and takes(f)]
     if name not in known:
         raise ConfigError(f"{section}.name={name!r} is unknown; known: {', '.join(sorted(known))}.")
     function = getattr(module, name)
-    accepted = set(inspect.signature(function).parameters)
-    if wrong := sorted(set(arguments) - accepted):
+    accepted = inspect.signature(function).parameters
+    if wrong := sorted(set(arguments) - set(accepted)):
         raise ConfigError(f"{section}.name={name!r} takes no {wrong[0]!r}.")
+    needed = [key for key, p in list(accepted.items())[len(inputs) :] if p.default is p.empty]
+    if missing := [key for key in needed if key not in arguments]:
+        raise ConfigError(f"{section}.name={name!r} needs {missing[0]!r}.")
     return functools.partial(function, **arguments)
 
 

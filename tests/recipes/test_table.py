@@ -26,7 +26,9 @@ def plan(study, overrides, chosen, splits, workdir):
     return table.plan(study, study.get_config(), overrides, ALL | chosen, splits, workdir)
 
 
-@pytest.mark.parametrize("study", ["fagan_gtzan", "li_audioset", "rit_nsynth", "ntu_freesound"])
+@pytest.mark.parametrize(
+    "study", ["fagan_gtzan", "li_audioset", "li_fig4", "beyond_audioset", "rit_nsynth", "ntu_freesound"]
+)
 def test_every_row_is_planned_under_both_protocols(study, tmp_path):
     module = importlib.import_module(f"configs.{study}")
     runs = plan(module, {"epochs": 2.0}, {}, 2, tmp_path)

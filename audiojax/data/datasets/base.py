@@ -47,6 +47,7 @@ with tfds.core.registered.skip_registration():
             return [item for written in self.written.values() for item in written.skipped]
 
         def classes(self) -> list[str]:
+            """Names of the classes, in the order of their numbers."""
             raise NotImplementedError
 
         def released(self, downloads: tfds.download.DownloadManager) -> dict[str, Iterable[Item]]:
@@ -54,6 +55,7 @@ with tfds.core.registered.skip_registration():
             raise NotImplementedError
 
         def stand_in(self) -> dict[str, Iterable[Item]]:
+            """Items of the stand-in's splits."""
             raise NotImplementedError
 
         def _info(self):

@@ -107,6 +107,7 @@ def open_part(source: pathlib.Path) -> dict[str, Callable[[], bytes]]:
 
 
 def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """Content of a file of a zip. Raises ValueError where it is damaged."""
     try:
         return archive.read(member)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
@@ -163,6 +164,7 @@ def parse_clip(example: Example, read: Callable[[], bytes]) -> Example:
 
 
 def synthesise_clips(split: str, clips_each: int) -> list[Item]:
+    """The items of a split of the stand-in, as many clips of each class."""
     names = [f"{split}-{number:05d}-{CLASSES[number % len(CLASSES)]}" for number in range(clips_each * len(CLASSES))]
     return [(name, functools.partial(synthesise_clip, name)) for name in names]
 

@@ -2,13 +2,12 @@
 
 import functools
 import pathlib
-import tarfile
-import zlib
 from collections.abc import Iterator
 
 import numpy as np
 import tensorflow_datasets as tfds
 
+from audiojax.data.archive import read_members
 from audiojax.data.audio_file import decode, is_audio, read_within
 from audiojax.data.datasets.base import AudioBuilder, Example, Item, unreadable
 from audiojax.data.datasets.synthesiser import Style, Timbre, perform
@@ -34,6 +33,7 @@ MAJOR, MINOR, SEVENTH, FIFTH = (0, 4, 7), (0, 3, 7), (0, 4, 10), (-12, -5)
 
 
 def above(chord: tuple[int, ...], semitones: int) -> tuple[int, ...]:
+    """A chord, moved by semitones."""
     return tuple(note + semitones for note in chord)
 
 
@@ -149,22 +149,22 @@ def read_archive(archive: pathlib.Path) -> Iterator[Item]:
     of the archive, wherever they stand; hidden files and what lies outside the genres' folders is passed over.
     """
     try:
-        with tarfile.open(archive, "r|gz") as tar:
-            for member in tar:
-                path, what = pathlib.PurePosixPath(member.name), f"{archive}: {member.name}"
-                if member.isdir() or path.name.startswith("."):
-                    continue
-                if path.is_absolute() or ".." in path.parts:
-                    yield unreadable(what, "a name that leads out of the archive")
-                elif not member.isfile():
-                    yield unreadable(what, "a link or device, not a file")
-                elif path.parent.name in GENRES:
-                    yield what, functools.partial(parse_track, path, tar.extractfile(member).read())
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        yield unreadable(str(archive), f"truncated or corrupt from here on ({error})")
+        for member, content in read_members(archive):
+            path, what = pathlib.PurePosixPath(member.name), f"{archive}: {member.name}"
+            if member.isdir() or path.name.startswith("."):
+                continue
+            if path.is_absolute() or ".." in path.parts:
+                yield unreadable(what, "a name that leads out of the archive")
+            elif content is None:
+                yield unreadable(what, "a link or device, not a file")
+            elif path.parent.name in GENRES:
+                yield what, functools.partial(parse_track, path, content)
+    except ValueError as error:
+        yield unreadable(str(archive), str(error))
 
 
 def read_track(root: pathlib.Path, path: pathlib.Path) -> Example:
+    """A track of a folder. Raises ValueError as `parse_track` does, or where the path leads out of `root`."""
     return parse_track(path, read_within(root, path))
 
 

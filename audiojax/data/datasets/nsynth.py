@@ -4,13 +4,13 @@ import functools
 import io
 import json
 import pathlib
-import tarfile
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 import soundfile
 import tensorflow_datasets as tfds
 
+from audiojax.data.archive import read_members
 from audiojax.data.audio_file import check_complete
 from audiojax.data.datasets.base import AudioBuilder, Example, Item, ready, unreadable
 from audiojax.data.datasets.synthesiser import Timbre, play
@@ -70,11 +70,14 @@ with tfds.core.registered.skip_registration():
 def read_split(source: pathlib.Path) -> Iterator[Item]:
     """The notes of a folder or archive."""
     notes, wavs = open_split(source)
-    for note_id, wav in wavs:
-        if (note := notes.pop(note_id, None)) is None:
-            yield unreadable(f"{source}: {note_id}.wav", "not named in examples.json")
-        else:
-            yield f"{source}: {note_id}.wav", functools.partial(parse_note, note_id, note, wav)
+    try:
+        for note_id, wav in wavs:
+            if (note := notes.pop(note_id, None)) is None:
+                yield unreadable(f"{source}: {note_id}.wav", "not named in examples.json")
+            else:
+                yield f"{source}: {note_id}.wav", functools.partial(parse_note, note_id, note, wav)
+    except ValueError as error:
+        yield unreadable(str(source), str(error))
     for note_id in notes:
         yield unreadable(f"{source}: {note_id}.wav", "named in examples.json but absent")
 
@@ -114,21 +117,21 @@ def open_split(source: pathlib.Path) -> tuple[dict[str, dict], Iterator[tuple[st
 
 
 def read_archived_json(archive: pathlib.Path) -> tuple[bytes, str]:
+    """examples.json and how to call it in a message. Raises DataError where it cannot be reached."""
     try:
-        with tarfile.open(archive, "r|gz") as tar:
-            for member in tar:
-                if member.name.endswith("examples.json"):
-                    return tar.extractfile(member).read(), f"{archive}: {member.name}"
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise DataError(f"{archive} cannot be read ({error}); download it again.") from error
+        for member, content in read_members(archive):
+            if member.name.endswith("examples.json"):
+                return content, f"{archive}: {member.name}"
+    except ValueError as error:
+        raise DataError(f"{archive} cannot be read: {error}; download it again.") from error
     raise DataError(f"{archive} holds no examples.json; download it again.")
 
 
 def archived_wavs(archive: pathlib.Path) -> Iterator[tuple[str, bytes]]:
-    with tarfile.open(archive, "r|gz") as tar:
-        for member in tar:
-            if member.name.endswith(".wav"):
-                yield pathlib.PurePosixPath(member.name).stem, tar.extractfile(member).read()
+    """Note id and content of every wav file. Raises ValueError where the archive is damaged."""
+    for member, content in read_members(archive):
+        if member.name.endswith(".wav"):
+            yield pathlib.PurePosixPath(member.name).stem, content
 
 
 def parse_notes(text: bytes, where: str) -> dict[str, dict]:

@@ -1,5 +1,6 @@
 """GTZAN: its trees and archives, whole and damaged."""
 
+import gzip
 import io
 import pathlib
 import tarfile
@@ -145,6 +146,30 @@ def test_gtzan_truncated_archive_stops_or_keeps_what_is_whole(tmp_path):
     with pytest.raises(DataError, match="genres.tar.gz: truncated or corrupt from here on"):
         prepared_after("gtzan", tmp_path, tmp_path, strict=True)
     assert 10 < prepared_after("gtzan", tmp_path, tmp_path).examples["all"] < 30
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_gtzan_archive_with_a_wrong_byte_anywhere_stops(tmp_path, share):
+    archive = tmp_path / "gtzan" / "genres.tar.gz"
+    tar_of(archive, {f"genres/pop/{number}.wav": track(number) for number in range(10)})
+    content = bytearray(archive.read_bytes())
+    content[int(share * len(content))] ^= 0x40
+    archive.write_bytes(content)
+    with pytest.raises(DataError, match="genres.tar.gz: (truncated or corrupt|damaged)|does not decode|truncated"):
+        prepared_after("gtzan", tmp_path, tmp_path, strict=True)
+    assert prepared_after("gtzan", tmp_path, tmp_path).skipped[-1][0].endswith("genres.tar.gz")
+
+
+def test_gtzan_archive_with_a_broken_header_stops(tmp_path):
+    archive = tmp_path / "gtzan" / "genres.tar.gz"
+    tar_of(archive, {f"genres/pop/{number}.wav": track(number) for number in range(4)})
+    content = bytearray(gzip.decompress(archive.read_bytes()))
+    content[content.index(b"genres/pop/2.wav") + 150] ^= 1  # in that header's own checksum
+    archive.write_bytes(gzip.compress(content))
+    with pytest.raises(DataError, match="genres.tar.gz: damaged, so that any of its files may be altered or lost"):
+        prepared_after("gtzan", tmp_path, tmp_path, strict=True)
+    data = prepared_after("gtzan", tmp_path, tmp_path)
+    assert data.index("all").id.tolist() == ["0", "1"] and len(data.skipped) == 1
 
 
 def test_gtzan_without_anything_readable_stops(tmp_path):

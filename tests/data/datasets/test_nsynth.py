@@ -55,6 +55,20 @@ def test_nsynth_archive_reads_as_the_folder_does(tmp_path):
     assert_same(one, two, "test")
 
 
+def test_nsynth_truncated_archive_stops_or_keeps_what_is_whole(tmp_path):
+    names = [f"note_{number}" for number in range(20)]
+    folder = write_nsynth(tmp_path / "unpacked", dict.fromkeys(names, note()), dict.fromkeys(names, wav()))
+    archive = tmp_path / "nsynth" / "nsynth-test.jsonwav.tar.gz"
+    archive.parent.mkdir()
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(folder / "examples.json", "nsynth-test/examples.json")
+        tar.add(folder / "audio", "nsynth-test/audio")
+    archive.write_bytes(archive.read_bytes()[: archive.stat().st_size // 2])
+    with pytest.raises(DataError, match="nsynth-test.jsonwav.tar.gz: truncated or corrupt from here on"):
+        prepared_after("nsynth", tmp_path, tmp_path, strict=True)
+    assert 5 < prepared_after("nsynth", tmp_path, tmp_path).examples["test"] < 15
+
+
 DAMAGED_NOTES = {
     "another rate": (wav(rate=22_050), "22050 Hz"),
     "another depth": (wav(subtype="PCM_24"), "PCM_24"),
