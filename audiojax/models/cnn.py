@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from audiojax.models import layers
+from audiojax.models import layers, recurrent_layers
 
 
 class Model(nn.Module):
@@ -53,7 +53,7 @@ class Model(nn.Module):
                 case "pool", [width]:
                     x = layers.max_pool(x, width)
                 case "recurrent", [units]:
-                    x = layers.recurrent(self.cell, units, init, self.dtype)(x)
+                    x = recurrent_layers.recurrent(self.cell, units, init, self.dtype)(x)
                 case "dropout", [rate]:
                     x = layers.Dropout(rate)(x, train)
                 case "average", []:

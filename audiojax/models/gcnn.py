@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from audiojax.models import layers
+from audiojax.models import layers, recurrent_layers
 
 
 class Model(nn.Module):
@@ -53,7 +53,7 @@ class Model(nn.Module):
             raise ValueError(f"pools {self.pools} leave {x.shape[1]} of {x_BTF.shape[1]} steps, not one")
         x = x[:, 0]
         for units in self.recurrent:
-            x = drop(layers.Bidirectional(self.cell, units, init, self.dtype)(x))
+            x = drop(recurrent_layers.Bidirectional(self.cell, units, init, self.dtype)(x))
         # Gates begin at a half everywhere, so that twice the bias begins at the classes' shares.
         gate = nn.Dense(self.classes, kernel_init=nn.initializers.zeros, dtype=self.dtype)(x)
         twice = tuple(2 * bias for bias in self.output_bias)

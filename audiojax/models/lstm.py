@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from audiojax.models import layers
+from audiojax.models import layers, recurrent_layers
 
 
 class Model(nn.Module):
@@ -31,7 +31,7 @@ class Model(nn.Module):
         x = layers.standardise(x_BTF, train) if self.standardise else x_BTF
         x = layers.Dropout(self.input_dropout)(x.astype(self.dtype), train)
         for units in self.lstm:
-            x = layers.LSTM(units, init, self.dtype)(x)
+            x = recurrent_layers.LSTM(units, init, self.dtype)(x)
             x = layers.Dropout(self.lstm_dropout)(x, train)
         x = x.reshape(x.shape[0], -1)
         for units in self.dense:

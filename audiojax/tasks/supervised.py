@@ -153,7 +153,7 @@ def build_model(config, output_bias_K: np.ndarray):
     """The network of `config.model`, class Model of models/NAME.py, for as many classes as it has output biases."""
     arguments = dict(config.model)
     name = arguments.pop("name")
-    known = [module.name for module in pkgutil.iter_modules(models.__path__) if module.name != "layers"]
+    known = [module.name for module in pkgutil.iter_modules(models.__path__) if not module.name.endswith("layers")]
     if name not in known:
         raise ConfigError(f"model.name={name!r} is unknown; models: {', '.join(known)}.")
     if config.dtype not in ("float32", "bfloat16"):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from audiojax import frontend
-from audiojax.models import layers
+from audiojax.models import layers, recurrent_layers
 from audiojax.tasks import supervised
 from tests.conftest import config_of
 
@@ -130,7 +130,7 @@ def assert_same_function(ours, theirs, x):
 
 def test_gru_equals_flax_gru_cell_in_values_and_gradients():
     x = jax.random.normal(jax.random.key(1), (3, 7, 5))
-    layer = layers.GRU(4, layers.initialiser("lecun_normal"), jnp.float32)
+    layer = recurrent_layers.GRU(4, layers.initialiser("lecun_normal"), jnp.float32)
     params = layer.init(jax.random.key(0), x)["params"]
     params = jax.tree.map(lambda p: p + 0.1 * jax.random.normal(jax.random.key(p.size), p.shape), params)
     hidden = params["recurrent"]["hidden"]["kernel"]
@@ -149,7 +149,7 @@ def test_gru_equals_flax_gru_cell_in_values_and_gradients():
 
 def test_lstm_equals_flax_lstm_cell_in_values_and_gradients():
     x = jax.random.normal(jax.random.key(1), (3, 7, 5))
-    layer = layers.LSTM(4, layers.initialiser("lecun_normal"), jnp.float32)
+    layer = recurrent_layers.LSTM(4, layers.initialiser("lecun_normal"), jnp.float32)
     params = layer.init(jax.random.key(0), x)["params"]
     input_kernel, bias = params["input"]["kernel"], params["input"]["bias"]
     hidden = params["recurrent"]["hidden"]["kernel"]
@@ -169,13 +169,15 @@ def test_lstm_equals_flax_lstm_cell_in_values_and_gradients():
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_recurrent_layers_compute_what_their_scans_define(cell, dtype, steps):
     with jax.enable_x64(dtype == "float64"):
-        layer = layers.recurrent(cell, 4, layers.initialiser("lecun_normal"), jnp.dtype(dtype))
+        layer = recurrent_layers.recurrent(cell, 4, layers.initialiser("lecun_normal"), jnp.dtype(dtype))
         x = jax.random.normal(jax.random.key(1), (3, steps, 5), dtype)
         params = layer.init(jax.random.key(0), x)["params"]
         params = jax.tree.map(
             lambda p: (p + 0.1 * jax.random.normal(jax.random.key(p.size), p.shape)).astype(dtype), params
         )
-        scan = layers.over_time({"lstm": layers.LSTMStep, "gru": layers.GRUStep}[cell])(4, jnp.dtype(dtype))
+        scan = recurrent_layers.over_time({"lstm": recurrent_layers.LSTMStep, "gru": recurrent_layers.GRUStep}[cell])(
+            4, jnp.dtype(dtype)
+        )
 
         def defined(params, x):
             projected_TBG = x.swapaxes(0, 1) @ params["input"]["kernel"] + params["input"]["bias"]

@@ -1,0 +1,265 @@
+"""LSTM and GRU layers, fast everywhere: one product for the inputs of all steps, gradients of their own."""
+
+import functools
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from audiojax.models.layers import kernel_gradient
+
+
+def recurrent(cell: str, features: int, kernel_init: Callable, dtype: jnp.dtype) -> nn.Module:
+    """A recurrent layer, cell "lstm" or "gru": x_BTF to every output h_BTH. Raises TypeError for another cell."""
+    layers = {"lstm": LSTM, "gru": GRU}
+    if cell not in layers:
+        raise TypeError(f"there is no cell {cell!r}; cells: {', '.join(layers)}")
+    return layers[cell](features, kernel_init, dtype)
+
+
+class LSTM(nn.Module):
+    """One LSTM layer over time: x_BTF to every output h_BTH.
+
+    The scan of `LSTMStep` defines the layer and its parameters; `lstm` computes the same faster. Gates in the order
+    input, forget, cell, output; the forget gate's bias starts at one, as in Jozefowicz et al. 2015.
+    """
+
+    features: int
+    kernel_init: Callable
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x_BTF: jax.Array) -> jax.Array:
+        def forget_bias(key, shape, dtype):
+            return jnp.zeros(shape, dtype).at[self.features : 2 * self.features].set(1)
+
+        project = Projection(
+            4 * self.features, kernel_init=self.kernel_init, bias_init=forget_bias, dtype=self.dtype, name="input"
+        )
+        projected_TBG = project(x_BTF.swapaxes(0, 1))
+        if self.is_initializing():
+            zeros = jnp.zeros(projected_TBG.shape[1:-1] + (self.features,), self.dtype)
+            h_TBH = over_time(LSTMStep)(self.features, self.dtype, name="recurrent")((zeros, zeros), projected_TBG)[1]
+        else:
+            recurrent = self.variables["params"]["recurrent"]
+            h_TBH = lstm(projected_TBG, recurrent["hidden"]["kernel"].astype(self.dtype))
+        return h_TBH.swapaxes(0, 1)
+
+
+class LSTMStep(nn.Module):
+    """One step of the recurrence: ((h, c), projected input) to ((h, c), h)."""
+
+    features: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, carry, projected_BG):
+        h, c = carry
+        gates = projected_BG + nn.Dense(
+            4 * self.features,
+            use_bias=False,
+            kernel_init=orthogonal_gates,
+            dtype=self.dtype,
+            name="hidden",
+        )(h)
+        i, f, g, o = jnp.split(gates, 4, axis=-1)
+        c = nn.sigmoid(f) * c + nn.sigmoid(i) * jnp.tanh(g)
+        h = nn.sigmoid(o) * jnp.tanh(c)
+        return (h, c), h
+
+
+@jax.custom_vjp
+def lstm(projected_TBG: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Every output h_TBH of an LSTM from zeros, of the projected inputs of all steps and the recurrent kernel [H, 4H].
+
+    Its loops hold what cannot be done for all steps at once: a product and a few operations on all gates together.
+    """
+    return _lstm_forward(projected_TBG, kernel)[0]
+
+
+def _lstm_forward(projected_TBG, kernel):
+    features = len(kernel)
+    # sigmoid(x) = (1 + tanh(x / 2)) / 2, so that one tanh serves the four gates.
+    scale_G = np.repeat(np.array([0.5, 0.5, 1, 0.5], kernel.dtype), features)
+
+    def step(carry, projected_BG):
+        h, c = carry
+        gates_BG = jnp.tanh(scale_G * (projected_BG + h @ kernel)) * scale_G + (1 - scale_G)
+        i, f, g, o = jnp.split(gates_BG, 4, axis=-1)
+        c = f * c + i * g
+        h = o * jnp.tanh(c)
+        return (h, c), (h, c, gates_BG)
+
+    zeros = jnp.zeros_like(projected_TBG[0, :, :features])
+    _, (h, c, gates) = jax.lax.scan(step, (zeros, zeros), projected_TBG, unroll=unrolled(projected_TBG))
+    return h, (kernel, h, c, gates)
+
+
+def _lstm_backward(saved, grad_TBH):
+    kernel, h, c, gates = saved
+    i, f, g, o = jnp.split(gates, 4, axis=-1)
+    tanh_c = jnp.tanh(c)
+    # By how much the gradient of c grows with that of h, and that of each gate with that of c (of o: with that of h).
+    c_by_h = o * (1 - tanh_c**2)
+    gates_by_state = jnp.concatenate(
+        [g * i * (1 - i), before(c) * f * (1 - f), i * (1 - g**2), tanh_c * o * (1 - o)], axis=-1
+    )
+
+    def step(carry, at):
+        grad_h, grad_c = carry
+        grad, c_by_h, gates_by_state, f = at
+        grad_h += grad
+        grad_c += grad_h * c_by_h
+        grad_gates = jnp.concatenate([grad_c, grad_c, grad_c, grad_h], axis=-1) * gates_by_state
+        return (grad_gates @ kernel.T, grad_c * f), grad_gates
+
+    zeros = jnp.zeros_like(h[0])
+    at = (grad_TBH, c_by_h, gates_by_state, f)
+    _, grad_gates = jax.lax.scan(step, (zeros, zeros), at, reverse=True, unroll=unrolled(h))
+    return grad_gates, kernel_gradient(before(h), grad_gates)
+
+
+lstm.defvjp(_lstm_forward, _lstm_backward)
+
+
+class GRU(nn.Module):
+    """One GRU layer over time (Cho et al. 2014, the reset gate after the product, as cuDNN): x_BTF to h_BTH.
+
+    The scan of `GRUStep` defines the layer and its parameters; `gru` computes the same faster. Gates in the order
+    reset, update, new.
+    """
+
+    features: int
+    kernel_init: Callable
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x_BTF: jax.Array) -> jax.Array:
+        project = Projection(3 * self.features, kernel_init=self.kernel_init, dtype=self.dtype, name="input")
+        projected_TBG = project(x_BTF.swapaxes(0, 1))
+        if self.is_initializing():
+            zeros = jnp.zeros(projected_TBG.shape[1:-1] + (self.features,), self.dtype)
+            h_TBH = over_time(GRUStep)(self.features, self.dtype, name="recurrent")(zeros, projected_TBG)[1]
+        else:
+            recurrent = jax.tree.map(lambda p: p.astype(self.dtype), self.variables["params"]["recurrent"])
+            h_TBH = gru(projected_TBG, recurrent["hidden"]["kernel"], recurrent["new_bias"])
+        return h_TBH.swapaxes(0, 1)
+
+
+class GRUStep(nn.Module):
+    """One step of the recurrence: (h, projected input) to (h, h)."""
+
+    features: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, h, projected_BG):
+        hidden = nn.Dense(
+            3 * self.features, use_bias=False, kernel_init=orthogonal_gates, dtype=self.dtype, name="hidden"
+        )(h)
+        new_bias = self.param("new_bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        (r, z, n), (hidden_r, hidden_z, hidden_n) = (jnp.split(x, 3, axis=-1) for x in (projected_BG, hidden))
+        r, z = nn.sigmoid(r + hidden_r), nn.sigmoid(z + hidden_z)
+        n = jnp.tanh(n + r * (hidden_n + new_bias))
+        h = (1 - z) * n + z * h
+        return h, h
+
+
+@jax.custom_vjp
+def gru(projected_TBG: jax.Array, kernel: jax.Array, new_bias: jax.Array) -> jax.Array:
+    """Every output h_TBH of a GRU from zeros, of the projected inputs of all steps, the recurrent kernel [H, 3H] and
+    the bias [H] that the reset gate acts on. As `lstm`, it keeps its loops short."""
+    return _gru_forward(projected_TBG, kernel, new_bias)[0]
+
+
+def _gru_forward(projected_TBG, kernel, new_bias):
+    features = len(kernel)
+
+    def step(h, projected_BG):
+        hidden = h @ kernel
+        reset_update = 0.5 + 0.5 * jnp.tanh(0.5 * (projected_BG + hidden)[:, : 2 * features])
+        r, z = jnp.split(reset_update, 2, axis=-1)
+        hidden_n = hidden[:, 2 * features :] + new_bias
+        n = jnp.tanh(projected_BG[:, 2 * features :] + r * hidden_n)
+        h = n + z * (h - n)
+        return h, (h, reset_update, hidden_n, n)
+
+    zeros = jnp.zeros_like(projected_TBG[0, :, :features])
+    _, (h, *gates) = jax.lax.scan(step, zeros, projected_TBG, unroll=unrolled(projected_TBG))
+    return h, (kernel, h, *gates)
+
+
+def _gru_backward(saved, grad_TBH):
+    kernel, h, reset_update, hidden_n, n = saved
+    r, z = jnp.split(reset_update, 2, axis=-1)
+    # By how much the gradient of each gate grows with that of h.
+    n_by_h = (1 - z) * (1 - n**2)
+    reset_update_by_h = [n_by_h * hidden_n * r * (1 - r), (before(h) - n) * z * (1 - z)]
+    hidden_by_h = jnp.concatenate([*reset_update_by_h, n_by_h * r], axis=-1)
+
+    def step(carry, at):
+        grad, hidden_by_h, z = at
+        grad_h = carry + grad
+        grad_hidden = jnp.tile(grad_h, 3) * hidden_by_h
+        return grad_h * z + grad_hidden @ kernel.T, (grad_h, grad_hidden)
+
+    at = (grad_TBH, hidden_by_h, z)
+    _, (grad_h, grad_hidden) = jax.lax.scan(step, jnp.zeros_like(h[0]), at, reverse=True, unroll=unrolled(h))
+    features = len(kernel)
+    grad_projected = jnp.concatenate([grad_hidden[..., : 2 * features], grad_h * n_by_h], axis=-1)
+    grad_new_bias = grad_hidden[..., 2 * features :].sum((0, 1))
+    return grad_projected, kernel_gradient(before(h), grad_hidden), grad_new_bias
+
+
+gru.defvjp(_gru_forward, _gru_backward)
+
+
+def before(x_TBH: jax.Array) -> jax.Array:
+    """Of each step the values of the step before, zeros of the first."""
+    return jnp.concatenate([jnp.zeros_like(x_TBH[:1]), x_TBH[:-1]])
+
+
+@jax.custom_vjp
+def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """x [..., F] @ kernel [F, G], its gradient by `kernel_gradient`."""
+    return x @ kernel
+
+
+product.defvjp(
+    lambda x, kernel: (x @ kernel, (x, kernel)),
+    lambda saved, grad: (grad @ saved[1].T, kernel_gradient(saved[0], grad)),
+)
+
+Projection = functools.partial(nn.Dense, dot_general=lambda x, kernel, dimensions, precision: product(x, kernel))
+
+
+def unrolled(x_TBF: jax.Array) -> int:
+    """How many steps of a recurrence XLA shall see at once: all of a short one, where a loop costs a quarter more."""
+    return len(x_TBF) if len(x_TBF) <= 16 else 1
+
+
+def over_time(step: type[nn.Module]) -> type[nn.Module]:
+    """A step of a recurrence as a scan over axis 0, with the same parameters at every step."""
+    return nn.scan(step, variable_broadcast="params", split_rngs={"params": False})
+
+
+def orthogonal_gates(key, shape, dtype):
+    """One orthogonal matrix [features, features] for each gate, side by side."""
+    keys = jax.random.split(key, shape[1] // shape[0])
+    return jnp.concatenate([nn.initializers.orthogonal()(k, (shape[0], shape[0]), dtype) for k in keys], axis=1)
+
+
+class Bidirectional(nn.Module):
+    """One recurrent layer from the first step to the last and one back: x_BTF to the outputs of both [B, T, 2H]."""
+
+    cell: str
+    features: int
+    kernel_init: Callable
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x_BTF: jax.Array) -> jax.Array:
+        there, back = (recurrent(self.cell, self.features, self.kernel_init, self.dtype) for _ in range(2))
+        return jnp.concatenate([there(x_BTF), back(x_BTF[:, ::-1])[:, ::-1]], axis=-1)
