@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from audiojax import losses, metrics
 from audiojax import mesh as meshes
-from audiojax import metrics
 from audiojax.data import order
 from audiojax.data.splits import Part
 
@@ -18,9 +18,10 @@ class Scores(NamedTuple):
     loss: np.ndarray
 
 
-def ensemble(scores: Scores) -> Scores:
-    """The replicas as one: the mean of their probabilities (and, for want of logits, of their losses)."""
-    return Scores(*(values.mean(0, keepdims=True) for values in scores))
+def ensemble(scores: Scores, loss: str, label: np.ndarray) -> Scores:
+    """The replicas as one: the mean of their probabilities. loss: its name. label: as a part has it."""
+    score_NK = scores.score.mean(0)
+    return Scores(score_NK[None], losses.of_probabilities(loss, score_NK, label)[None])
 
 
 class Evaluator:

@@ -39,6 +39,19 @@ def probabilities(loss: str, logits_BK: jax.Array) -> jax.Array:
     return jax.nn.sigmoid(logits_BK)
 
 
+def of_probabilities(loss: str, score_NK: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """What `loss` is of probabilities instead of logits, each kept 1e-7 away from 0 and 1: float32 [N].
+
+    label: int [N], or multi-hot [N, K].
+    """
+    score_NK = np.clip(score_NK, 1e-7, 1 - 1e-7)
+    hot_NK = label if label.ndim == 2 else np.eye(score_NK.shape[1])[label]
+    if loss == "softmax_cross_entropy":
+        hot_NK = hot_NK / hot_NK.sum(-1, keepdims=True)
+        return -(hot_NK * np.log(score_NK)).sum(-1).astype(np.float32)
+    return -(hot_NK * np.log(score_NK) + (1 - hot_NK) * np.log(1 - score_NK)).sum(-1).astype(np.float32)
+
+
 def prior_logits(loss: str, prior_K: np.ndarray) -> np.ndarray:
     """The constant logits that say nothing but how frequent each class is (of every share in 0 … 1, ends excluded)."""
     prior_K = np.clip(prior_K, 1e-6, 1 - 1e-6)

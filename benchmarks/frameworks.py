@@ -171,9 +171,9 @@ def train_steps(rows: list[str], peers: list[str], rounds: int) -> tuple[dict[st
     ratios, figures = {}, {}
     for study, (clip, classes) in CLIPS.items():
         for row in importlib.import_module(f"configs.{study}").ROWS:
-            if rows and row not in rows:
-                continue
             config = importlib.import_module(f"configs.{study}").get_config(row)
+            if (rows and row not in rows) or config.recipe.name != "single":
+                continue
             x, label = batch_of(config, clip, classes)
             arguments = config, x, label, classes, variables_of(config, x, classes)
             contenders = {name: Contender(name, *arguments) for name in ("audiojax", *peers)}

@@ -32,6 +32,11 @@ ROWS = {
         "overrides": {"model": ATTENTION | {"levels": (1, 2, 3)}},
     },
 }
+ROWS["ensemble"] = {
+    "parameters": sum(row["parameters"] for row in ROWS.values()),
+    "published": {},
+    "overrides": {"recipe": {"name": "ensemble", "members": tuple(ROWS), "mean": "arithmetic"}},
+}
 
 
 def get_config(row: str | None = None):

@@ -17,7 +17,7 @@ from audiojax import frontend
 from audiojax.losses import sigmoid_cross_entropy
 from audiojax.tasks import supervised
 from tests.conftest import config_of
-from tests.models.test_models import CLIPS, STUDIES
+from tests.models.test_models import CLIPS, STUDIES, TRAINED
 
 needs_torch = pytest.mark.skipif(
     not importlib.util.find_spec("torch"), reason="PyTorch, of the extra `peers`, is not installed"
@@ -46,9 +46,6 @@ NETWORKS = {
     "decision": (config_of("beyond_audioset", "decision_level", model__hidden=(8, 7, 6)), (10, 12)),
     "multi": (config_of("beyond_audioset", "multi_level", model__hidden=(8, 7, 6)), (10, 12)),
 }
-
-
-ROWS = [(study, row) for study in STUDIES for row in STUDIES[study].ROWS]
 
 
 @functools.cache
@@ -130,7 +127,7 @@ def test_pytorch_twin_trains_as_ours(network):
 
 
 @needs_torch
-@pytest.mark.parametrize(("study", "row"), ROWS)
+@pytest.mark.parametrize(("study", "row"), TRAINED)
 def test_pytorch_twin_of_every_row_has_its_parameters(study, row):
     import torch
 
@@ -164,9 +161,9 @@ def in_keras(backend: str, cases: list[tuple], rows: list[tuple]) -> tuple[list[
 def test_keras_twins_give_our_logits_and_have_our_parameters(backend):
     cases = [case(network) for network in NETWORKS]
     # The parameters of one back end are those of the other.
-    rows = [features_of(*row) for row in ROWS] if backend == "tensorflow" else []
+    rows = [features_of(*row) for row in TRAINED] if backend == "tensorflow" else []
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
         logits, counts = process.submit(in_keras, backend, cases, rows).result()
     for network, (*_, ours), theirs in zip(NETWORKS, cases, logits):
         np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-4, err_msg=network)
-    assert counts == [STUDIES[study].ROWS[row]["parameters"] for study, row in ROWS][: len(counts)]
+    assert counts == [STUDIES[study].ROWS[row]["parameters"] for study, row in TRAINED][: len(counts)]

@@ -5,6 +5,7 @@ import os
 import pathlib
 import pkgutil
 import time
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -50,18 +51,44 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     best, steps = trainer.run()
 
     tested_s = time.perf_counter()
-    summaries, ci95, kept = {}, {}, slice(None)
+    scores_of = lambda name: trainer.evaluator.scores(name, best.params, best.model_state)
+    judged = judge(config, parts, scores_of, writer)
+    time_s = {"prepare": prepare_s} | trainer.time_s
+    time_s["eval"] += time.perf_counter() - tested_s
+
+    result = facts(config, prepared, parts, classes, notes) | judged
+    result |= {
+        "settings": {key: values.tolist() for key, values in grid.settings(config).items()},
+        "best_step": trainer.best_steps(best).tolist(),
+        "steps": steps,
+        "parameters": sum(x.size for x in jax.tree.leaves(best.params)) // config.replicas,
+        "time_s": time_s,
+        "examples_per_s": steps * config.batch_size * config.replicas / max(time_s["train"], 1e-9),
+    }
+    writer.close()
+    checkpoints.close()
+    writer.result(result)
+    console.say(f"results: {workdir / 'result.json'}")
+    return result
+
+
+def judge(config, parts: dict[str, splits.Part], scores_of: Callable[[str], Scores], writer: Writer) -> dict:
+    """What result.json says of the scores of these parts (metrics, ci95, per_class); keeps the predictions.
+
+    scores_of: a part's scores, by its name.
+    """
+    summaries, ci95, kept, by_class = {}, {}, slice(None), []
     for name, part in parts.items():
-        scores = trainer.evaluator.scores(name, best.params, best.model_state)
-        by_class = (report := trainer.evaluator.report(name, scores)).by_class
-        summaries[name] = report.summary
+        scores = scores_of(name)
+        summaries[name], by_class = evaluate.report(part, scores)
         if name == "train":
             continue
         if config.grid and name == "valid":  # Of a grid, predictions are kept of what validation prefers.
-            chosen = metrics.best(report.summary[config.select], config.select)
+            chosen = metrics.best(summaries[name][config.select], config.select)
             kept = slice(chosen, chosen + 1)
-        if config.replicas > 1 and not config.grid:
-            summaries[f"{name}_ensemble"] = evaluate.report(part, evaluate.ensemble(scores)).summary
+        if len(scores.score) > 1 and not config.grid:
+            together = evaluate.ensemble(scores, config.task.loss, part.label)
+            summaries[f"{name}_ensemble"] = evaluate.report(part, together).summary
         ci95[name] = intervals(part, scores)
         writer.predictions(name, part, scores.score[kept])
         for subset in np.unique(part.subset) if len(np.unique(part.subset)) > 1 else ():
@@ -69,39 +96,27 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
             own, own_part = Scores(*(values[:, chosen] for values in scores)), splits.select(part, chosen)
             summaries[f"{name}_{subset.lower()}"] = evaluate.report(own_part, own).summary
             ci95[f"{name}_{subset.lower()}"] = intervals(own_part, own)
-    time_s = {"prepare": prepare_s} | trainer.time_s
-    time_s["eval"] += time.perf_counter() - tested_s
+    lists = [{name: values.tolist() for name, values in replica.items()} for replica in by_class[kept]]
+    return {"metrics": summaries, "ci95": ci95, "per_class": {"test": lists}}
 
-    result = {
+
+def facts(config, prepared: prepared_data.Prepared, parts: dict[str, splits.Part], classes, notes) -> dict:
+    """What result.json says of the run that does not depend on how it came to its scores."""
+    counts = {name: len(part.id) for name, part in parts.items()}
+    return {
         "study": config.study,
         "row": config.row,
         "protocol": config.protocol,
         "variant": config.data.variant,
         "seed": config.seed,
         "replicas": config.replicas,
-        "settings": {key: values.tolist() for key, values in grid.settings(config).items()},
         "published": config.published.to_dict(),
-        "metrics": summaries,
-        "ci95": ci95,
-        "best_step": trainer.best_steps(best).tolist(),
-        "steps": steps,
-        "parameters": sum(x.size for x in jax.tree.leaves(best.params)) // config.replicas,
-        "examples": {name: len(part.id) for name, part in parts.items()}
+        "examples": counts
         | {"skipped": len(prepared.skipped), "absent": prepared.absent(), "changed": prepared.changes},
         "skipped": prepared.skipped,
         "notes": notes,
         "classes": classes,
-        "per_class": {
-            "test": [{name: values.tolist() for name, values in replica.items()} for replica in by_class[kept]]
-        },
-        "time_s": time_s,
-        "examples_per_s": steps * config.batch_size * config.replicas / max(time_s["train"], 1e-9),
     } | provenance()
-    writer.close()
-    checkpoints.close()
-    writer.result(result)
-    console.say(f"results: {workdir / 'result.json'}")
-    return result
 
 
 def open_data(config, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> prepared_data.Prepared:

@@ -1,0 +1,127 @@
+"""The mean of what finished runs predict: a run like any other, without training."""
+
+import json
+import pathlib
+import time
+
+import numpy as np
+import scipy.special
+
+from audiojax import console, losses
+from audiojax.data.splits import Part
+from audiojax.errors import ConfigError, RunError
+from audiojax.evaluate import Scores
+from audiojax.recipes import single
+from audiojax.writer import Writer, read_result
+
+MEANS = ("arithmetic", "geometric", "weighted")
+
+
+def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> dict:
+    """Scores the mean of the members' probabilities on valid and test; returns what result.json holds.
+
+    Config: recipe.members, each a row of the same table or the folder of a run; all seeds of a run take part.
+    recipe.mean: "arithmetic", "geometric" (of probabilities, or of the odds where a clip has several labels), or
+    "weighted": arithmetic, by the weights whose mean has the least loss on validation.
+
+    Raises:
+      ConfigError: another mean, no members. RunError: a member is not finished, or scored other examples.
+    """
+    started_s = time.perf_counter()
+    writer = Writer(workdir, config.to_dict())
+    if result := read_result(workdir):
+        console.say(f"{workdir} is finished; to run it again choose another --workdir.")
+        return result
+    if config.recipe.mean not in MEANS or not config.recipe.members:
+        raise ConfigError(f"recipe.mean={config.recipe.mean!r} must be one of {', '.join(MEANS)}, of some members.")
+    prepared = single.open_data(config.data, raw_dir, data_dir)
+    parts, classes, notes = single.open_parts(config, prepared)
+    judged = {name: parts[name] for name in ("valid", "test")}
+    folders = {name: find_member(name, workdir, config) for name in config.recipe.members}
+    member_MNK = {
+        name: np.concatenate([read_scores(folder, name, part) for folder in folders.values()])
+        for name, part in judged.items()
+    }
+    weight_M = np.full(len(member_MNK["valid"]), 1 / len(member_MNK["valid"]))
+    if config.recipe.mean == "weighted":
+        weight_M = fit_weights(member_MNK["valid"], parts["valid"].label)
+
+    def scores_of(name: str) -> Scores:
+        score_NK = mean(member_MNK[name], weight_M, config.recipe.mean == "geometric", parts[name].label.ndim == 2)
+        return Scores(score_NK[None], losses.of_probabilities(config.task.loss, score_NK, parts[name].label)[None])
+
+    writer.begin(0)
+    prepare_s = time.perf_counter() - started_s
+    result = single.facts(config, prepared, parts, classes, notes) | single.judge(config, judged, scores_of, writer)
+    results = [json.loads((folder / "result.json").read_text(encoding="utf-8")) for folder in folders.values()]
+    result |= {
+        "replicas": 1,
+        "members": {name: str(folder) for name, folder in folders.items()},
+        "weights": weight_M.tolist(),
+        "best_step": [],
+        "parameters": sum(member["parameters"] * member["replicas"] for member in results),
+        "time_s": {"prepare": prepare_s, "train": 0.0, "eval": time.perf_counter() - started_s - prepare_s},
+    }
+    writer.close()
+    writer.result(result)
+    console.say(f"results: {workdir / 'result.json'}")
+    return result
+
+
+def find_member(name: str, workdir: pathlib.Path, config) -> pathlib.Path:
+    """The folder of a finished run: `name` itself, or that row of the table that `workdir` lies in, under the same
+    protocol and cut of the data. Raises RunError where neither is finished."""
+    table = (workdir / ".." / ".." / "..").resolve()
+    beside = table / name / config.protocol / f"split_{config.data.split_seed}"
+    for folder in (pathlib.Path(name), beside):
+        if read_result(folder):
+            return folder
+    raise RunError(
+        f"{config.row}: its member {name} has no finished run, neither there nor in {beside}; train it first."
+    )
+
+
+def read_scores(folder: pathlib.Path, name: str, part: Part) -> np.ndarray:
+    """Probabilities that a run gave to the examples of a part, all its replicas: float32 [replicas, N, K].
+
+    Raises:
+      RunError: the file cannot be read, or is of other examples or classes.
+    """
+    path = folder / "predictions" / f"{name}.npz"
+    try:
+        with np.load(path) as arrays:
+            known = np.array_equal(arrays["id"], part.id) and np.array_equal(arrays["offset"], part.offset)
+            same = known and np.array_equal(arrays["label"], part.label)
+            score = arrays["score"]
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(f"{path} cannot be read ({error}); run it again.") from error
+    if not same:
+        raise RunError(f"{path} is of other examples than this {name}; take members of one protocol, cut and data set.")
+    return score if score.ndim == 3 else score[None]
+
+
+def mean(member_MNK: np.ndarray, weight_M: np.ndarray, geometric: bool, several_labels: bool) -> np.ndarray:
+    """The members' weighted mean: probabilities [N, K]. several_labels: each class has a probability of its own."""
+    if not geometric:
+        return np.tensordot(weight_M, member_MNK, 1)
+    member_MNK = np.clip(member_MNK, 1e-7, 1 - 1e-7)
+    if several_labels:
+        return scipy.special.expit(np.tensordot(weight_M, scipy.special.logit(member_MNK), 1))
+    return scipy.special.softmax(np.tensordot(weight_M, np.log(member_MNK), 1), axis=1)
+
+
+def fit_weights(member_MNK: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Weights, not negative and 1 together, whose arithmetic mean has the least cross-entropy: [M].
+
+    That is a mixture's greatest likelihood, found by expectation maximisation (Dempster et al. 1977).
+    """
+    if label.ndim == 1:
+        likelihood_ME = member_MNK[:, np.arange(len(label)), label]
+    else:
+        likelihood_ME = np.where(label, member_MNK, 1 - member_MNK).reshape(len(member_MNK), -1)
+    likelihood_ME = np.maximum(likelihood_ME.astype(np.float64), 1e-7)
+    weight_M, change = np.full(len(member_MNK), 1 / len(member_MNK)), 1.0
+    while change > 1e-7:
+        updated_M = weight_M * (likelihood_ME / (weight_M @ likelihood_ME)).mean(1)
+        weight_M, change = updated_M, np.abs(updated_M - weight_M).max()
+    return weight_M
