@@ -159,11 +159,12 @@ def in_keras(backend: str, cases: list[tuple], rows: list[tuple]) -> tuple[list[
 @needs_keras
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_keras_twins_give_our_logits_and_have_our_parameters(backend):
-    cases = [case(network) for network in NETWORKS]
-    # The parameters of one back end are those of the other.
+    # What a back end decides is in these; TensorFlow's, the faster to start, has all networks and all rows.
+    networks = list(NETWORKS) if backend == "tensorflow" else ["gcnn", "1d gru", "2d", "multi"]
+    cases = [case(network) for network in networks]
     rows = [features_of(*row) for row in TRAINED] if backend == "tensorflow" else []
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
         logits, counts = process.submit(in_keras, backend, cases, rows).result()
-    for network, (*_, ours), theirs in zip(NETWORKS, cases, logits):
+    for network, (*_, ours), theirs in zip(networks, cases, logits):
         np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-4, err_msg=network)
     assert counts == [STUDIES[study].ROWS[row]["parameters"] for study, row in TRAINED][: len(counts)]
