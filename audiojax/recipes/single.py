@@ -92,8 +92,8 @@ def judge(config, parts: dict[str, splits.Part], scores_of: Callable[[str], Scor
         ci95[name] = intervals(part, scores)
         writer.predictions(name, part, scores.score[kept])
         for subset in np.unique(part.subset) if len(np.unique(part.subset)) > 1 else ():
-            chosen = part.subset == subset
-            own, own_part = Scores(*(values[:, chosen] for values in scores)), splits.select(part, chosen)
+            inside = part.subset == subset
+            own, own_part = Scores(*(values[:, inside] for values in scores)), splits.select(part, inside)
             summaries[f"{name}_{subset.lower()}"] = evaluate.report(own_part, own).summary
             ci95[f"{name}_{subset.lower()}"] = intervals(own_part, own)
     lists = [{name: values.tolist() for name, values in replica.items()} for replica in by_class[kept]]
