@@ -2,7 +2,7 @@
 
 python launch.py --config=configs/beyond_audioset.py:multi_level --workdir=DIR --raw_dir=RELEASES
 python launch.py --config=configs/beyond_audioset.py:multi_level --replicas=5 ...     and the mean of five seeds
-python launch.py --config=configs/beyond_audioset.py --protocols=honest ...           every row, and their mean: ensemble
+python launch.py --config=configs/beyond_audioset.py --protocols=honest ...           every row, and their ensemble
 
 Two CPU cores: about 40 minutes. Expected of `multi_level` on the 20,371 evaluation clips, `honest`, seed 0: mAUC 0.951,
 mAP 0.279 (0.954 and 0.368 on the 1,108 validation clips, hardly changing after half of the epochs). The other rows have
