@@ -25,15 +25,13 @@ def by_class(score_NK: np.ndarray, label: np.ndarray) -> dict[str, np.ndarray]:
     support_K = hot_NK.sum(0, dtype=np.int64)
     positive_K = support_K > 0
     mixed_K = positive_K & (support_K < len(label))
-    average_precision_K = np.full(score_NK.shape[1], np.nan)
-    auc_K = average_precision_K.copy()
+    average_precision_K = np.where(positive_K, 1.0, np.nan)  # also where every example is positive
+    auc_K = np.full(score_NK.shape[1], np.nan)
     # A class at a time on contiguous columns: five times faster than scikit-learn's own loop over many classes.
     hot_KN, score_KN = np.ascontiguousarray(hot_NK.T), np.ascontiguousarray(score_NK.T)
     with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
-        for k in np.flatnonzero(positive_K):
-            average_precision_K[k] = sklearn.metrics.average_precision_score(hot_KN[k], score_KN[k])
         for k in np.flatnonzero(mixed_K):
-            auc_K[k] = sklearn.metrics.roc_auc_score(hot_KN[k], score_KN[k])
+            average_precision_K[k], auc_K[k] = areas(hot_KN[k], score_KN[k])
     classes = {"average_precision": average_precision_K, "auc": auc_K, "support": support_K}
     if label.ndim == 1:
         chosen, numbers = score_NK.argmax(1), np.arange(score_NK.shape[1])
@@ -41,6 +39,18 @@ def by_class(score_NK: np.ndarray, label: np.ndarray) -> dict[str, np.ndarray]:
         classes |= dict(zip(("precision", "recall", "f1"), columns[:3]))
         classes["confusion"] = sklearn.metrics.confusion_matrix(label, chosen, labels=numbers)
     return classes
+
+
+def areas(hot_N: np.ndarray, score_N: np.ndarray) -> tuple[float, float]:
+    """Average precision, and area under the curve of true over false positive rates; hot_N has zeros and ones.
+
+    Both from one of scikit-learn's curves, five times as fast as by its two functions.
+    """
+    false_rate_S, true_rate_S, _ = sklearn.metrics.roc_curve(hot_N, score_N, drop_intermediate=False)
+    positives = np.count_nonzero(hot_N)
+    true_S, false_S = true_rate_S[1:] * positives, false_rate_S[1:] * (len(hot_N) - positives)
+    average_precision = (np.diff(true_rate_S) * true_S / (true_S + false_S)).sum()
+    return float(average_precision), float(np.trapezoid(true_rate_S, false_rate_S))
 
 
 def summary(score_NK: np.ndarray, label: np.ndarray, loss_N: np.ndarray, classes: dict) -> dict[str, float]:

@@ -29,7 +29,10 @@ WRONG = {
     "two durations": ([LI, "--workdir=x", "--config.steps=5"], "exactly one of epochs, steps and examples"),
     "no workdir": ([LI], "--workdir is missing"),
     "no config": (["--workdir=x"], "--config is missing"),
-    "recipe": ([LI, "--workdir=x", "--config.recipe.name=soup"], "recipe.name='soup' is unknown; recipes: single"),
+    "recipe": (
+        [LI, "--workdir=x", "--config.recipe.name=soup"],
+        "recipe.name='soup' is unknown; recipes: ensemble, single",
+    ),
     "table's flags": ([LI, "--workdir=x", "--splits=3"], "--splits is for a table; leave :fc1 out of --config"),
     "replicas": ([LI, "--workdir=x", "--config.replicas=0"], "replicas=0 must be at least 1"),
 }

@@ -25,6 +25,20 @@ def test_multi_label_equals_scikit_learn():
     assert "accuracy" not in values
 
 
+@pytest.mark.parametrize("decimals", [0, 1, 2])
+def test_areas_of_scores_with_ties_equal_scikit_learn(decimals):
+    rng = np.random.default_rng(decimals)
+    score, hot = rng.random(300).round(decimals).astype(np.float32), (rng.random(300) < 0.2).astype(np.uint8)
+    average_precision, auc = metrics.areas(hot, score)
+    assert average_precision == pytest.approx(sklearn.metrics.average_precision_score(hot, score), rel=1e-12)
+    assert auc == pytest.approx(sklearn.metrics.roc_auc_score(hot, score), rel=1e-12)
+
+
+def test_a_class_of_every_example_has_all_precision_and_no_curve():
+    classes = metrics.by_class(np.array([[0.2], [0.7]], np.float32), np.ones((2, 1), np.uint8))
+    assert classes["average_precision"].tolist() == [1.0] and math.isnan(classes["auc"][0])
+
+
 def test_single_label_equals_scikit_learn():
     rng = np.random.default_rng(1)
     score = rng.random((300, 8), dtype=np.float32)
