@@ -5,7 +5,8 @@ python launch.py --config=configs/li_fig4.py --workdir=DIR --raw_dir=RELEASES
 Each row is a grid, all of its settings trained in one program: rates, dropout and the weight of a label's presence in
 the loss; widths are rows of their own. `paper` chooses epochs on the evaluation clips and takes the maximum over them,
 as the study did; `honest` chooses epochs and settings on validation clips. The study names no ranges: these are ours.
-DIR/grid.md and DIR/report.html have the numbers and the figure.
+DIR/grid.md and DIR/report.html have the numbers and the figure. Not run on the release yet: by the times of single
+runs, two CPU cores need about ten minutes for each dense or LSTM row and protocol, and hours for gcnn.
 """
 
 from configs import common, li_audioset
