@@ -185,6 +185,9 @@ def test_subsets_are_scored_apart(data_dir, tmp_path):
         result["metrics"][name]["map_at_3_group"][0] for name in ("test", "test_public", "test_private")
     )
     assert min(public, private) <= whole <= max(public, private)
+    assert result["ci95"].keys() == parts - {"train"}
+    [(low, high)] = result["ci95"]["test_private"]["map_at_3_group"]
+    assert low <= private <= high
 
 
 def test_eight_devices_give_the_single_device_result(reference, data_dir, tmp_path):

@@ -1,6 +1,6 @@
 import json
 
-from audiojax.writer import finite
+from audiojax.writer import finite, provenance
 
 
 def test_what_is_not_finite_is_null():
@@ -10,3 +10,9 @@ def test_what_is_not_finite_is_null():
         "b": {"c": None, "d": "inf", "e": 3},
         "f": [True, None],
     }
+
+
+def test_a_host_without_git_has_no_commit_and_goes_on(monkeypatch, tmp_path):
+    assert provenance()["versions"]["jax"]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert provenance()["commit"] is None
