@@ -9,7 +9,7 @@ from audiojax.errors import ConfigError
 
 
 def settle(config, overrides: Container[str]) -> None:
-    """Makes replicas as many as the grid has combinations, where the command line has set the grid and not them.
+    """Makes replicas as many as the grid has combinations, where there is one and the command line has not set them.
 
     Raises:
       ConfigError: `overrides` have a key that differs between the replicas anyway.
@@ -18,7 +18,7 @@ def settle(config, overrides: Container[str]) -> None:
     for key, _ in pairs:
         if key in overrides:
             raise ConfigError(f"--config.{key} has no effect on {config.row}, whose grid sets it; set --config.grid.")
-    if "grid" in overrides and "replicas" not in overrides:
+    if pairs and "replicas" not in overrides:
         config.replicas = math.prod(len(values) for _, values in pairs)
 
 

@@ -42,17 +42,18 @@ def probabilities(loss: str, logits_BK: jax.Array) -> jax.Array:
 def of_probabilities(loss: str, score_NK: np.ndarray, label: np.ndarray) -> np.ndarray:
     """What `loss` is of probabilities instead of logits, each kept 1e-7 away from 0 and 1: float32 [N].
 
-    label: int [N], or multi-hot [N, K].
+    label: as the loss takes it.
     """
-    score_NK = np.clip(score_NK, 1e-7, 1 - 1e-7)
-    hot_NK = label if label.ndim == 2 else np.eye(score_NK.shape[1])[label]
-    if loss == "softmax_cross_entropy":
-        hot_NK = hot_NK / hot_NK.sum(-1, keepdims=True)
-        return -(hot_NK * np.log(score_NK)).sum(-1).astype(np.float32)
-    return -(hot_NK * np.log(score_NK) + (1 - hot_NK) * np.log(1 - score_NK)).sum(-1).astype(np.float32)
+    by_logits = {"softmax_cross_entropy": softmax_cross_entropy, "sigmoid_cross_entropy": sigmoid_cross_entropy}[loss]
+    return np.asarray(by_logits(logits_of(loss, score_NK, 1e-7), label))
+
+
+def logits_of(loss: str, share: np.ndarray, least: float) -> np.ndarray:
+    """The inverse of `probabilities`, of shares that are kept `least` away from 0 and 1."""
+    share = np.clip(share, least, 1 - least)
+    return np.log(share) if loss == "softmax_cross_entropy" else np.log(share / (1 - share))
 
 
 def prior_logits(loss: str, prior_K: np.ndarray) -> np.ndarray:
     """The constant logits that say nothing but how frequent each class is (of every share in 0 … 1, ends excluded)."""
-    prior_K = np.clip(prior_K, 1e-6, 1 - 1e-6)
-    return np.log(prior_K) if loss == "softmax_cross_entropy" else np.log(prior_K / (1 - prior_K))
+    return logits_of(loss, prior_K, 1e-6)

@@ -1,7 +1,6 @@
 """What all studies share: keys with their neutral values, row lookup, protocols."""
 
 import difflib
-import math
 
 from ml_collections import ConfigDict
 
@@ -78,6 +77,4 @@ def choose(study: str, base_config: ConfigDict, rows: dict, row: str | None) -> 
                 base_config[section] = ConfigDict(kept | values) if renamed else values
             else:
                 base_config[section].update(values)
-    if base_config.grid:
-        base_config.replicas = math.prod(len(values) for _, values in base_config.grid)
     return base_config.lock()

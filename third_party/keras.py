@@ -10,6 +10,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+CELLS = {"lstm": layers.LSTM, "gru": layers.GRU}
+
 
 class Maker:
     """Makes layers named as Flax names those of a network: Dense_0, Dense_1, Conv_0, …"""
@@ -34,12 +36,11 @@ class Maker:
         return self("BatchNorm", layers.BatchNormalization, epsilon=1e-5, momentum=momentum)
 
     def recurrent(self, cell: str, units: int) -> layers.Layer:
-        layer = {"lstm": layers.LSTM, "gru": layers.GRU}[cell]
+        layer = CELLS[cell]
         return self(layer.__name__, layer, units, return_sequences=True)
 
     def bidirectional(self, cell: str, units: int) -> layers.Layer:
-        layer = {"lstm": layers.LSTM, "gru": layers.GRU}[cell]
-        return self("Bidirectional", layers.Bidirectional, layer(units, return_sequences=True))
+        return self("Bidirectional", layers.Bidirectional, CELLS[cell](units, return_sequences=True))
 
 
 def build(model: dict, shape: tuple[int, ...], classes: int) -> keras.Model:

@@ -134,11 +134,9 @@ def swapped(x):
 
 
 def standardised(model: dict, features: int) -> list[nn.Module]:
-    return (
-        [Axes(swapped), nn.BatchNorm1d(features, affine=False, momentum=MOMENTUM), Axes(swapped)]
-        if model["standardise"]
-        else []
-    )
+    if not model["standardise"]:
+        return []
+    return [Axes(swapped), nn.BatchNorm1d(features, affine=False, momentum=MOMENTUM), Axes(swapped)]
 
 
 def dense(features: int, units: int, bias: bool = True, flattened: tuple[int, ...] | None = None) -> nn.Linear:

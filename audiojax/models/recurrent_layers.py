@@ -8,15 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from audiojax.models.layers import kernel_gradient
+from audiojax.models import layers
 
 
 def recurrent(cell: str, features: int, kernel_init: Callable, dtype: jnp.dtype) -> nn.Module:
     """A recurrent layer, cell "lstm" or "gru": x_BTF to every output h_BTH. Raises TypeError for another cell."""
-    layers = {"lstm": LSTM, "gru": GRU}
-    if cell not in layers:
-        raise TypeError(f"there is no cell {cell!r}; cells: {', '.join(layers)}")
-    return layers[cell](features, kernel_init, dtype)
+    cells = {"lstm": LSTM, "gru": GRU}
+    if cell not in cells:
+        raise TypeError(f"there is no cell {cell!r}; cells: {', '.join(cells)}")
+    return cells[cell](features, kernel_init, dtype)
 
 
 class LSTM(nn.Module):
@@ -118,7 +118,7 @@ def _lstm_backward(saved, grad_TBH):
     zeros = jnp.zeros_like(h[0])
     at = (grad_TBH, c_by_h, gates_by_state, f)
     _, grad_gates = jax.lax.scan(step, (zeros, zeros), at, reverse=True, unroll=unrolled(h))
-    return grad_gates, kernel_gradient(before(h), grad_gates)
+    return grad_gates, layers.kernel_gradient(before(h), grad_gates)
 
 
 lstm.defvjp(_lstm_forward, _lstm_backward)
@@ -210,7 +210,7 @@ def _gru_backward(saved, grad_TBH):
     features = len(kernel)
     grad_projected = jnp.concatenate([grad_hidden[..., : 2 * features], grad_h * n_by_h], axis=-1)
     grad_new_bias = grad_hidden[..., 2 * features :].sum((0, 1))
-    return grad_projected, kernel_gradient(before(h), grad_hidden), grad_new_bias
+    return grad_projected, layers.kernel_gradient(before(h), grad_hidden), grad_new_bias
 
 
 gru.defvjp(_gru_forward, _gru_backward)
@@ -229,7 +229,7 @@ def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 product.defvjp(
     lambda x, kernel: (x @ kernel, (x, kernel)),
-    lambda saved, grad: (grad @ saved[1].T, kernel_gradient(saved[0], grad)),
+    lambda saved, grad: (grad @ saved[1].T, layers.kernel_gradient(saved[0], grad)),
 )
 
 Projection = functools.partial(nn.Dense, dot_general=lambda x, kernel, dimensions, precision: product(x, kernel))

@@ -1,6 +1,5 @@
 """The mean of what finished runs predict: a run like any other, without training."""
 
-import json
 import pathlib
 import time
 
@@ -37,9 +36,9 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     prepared = single.open_data(config.data, raw_dir, data_dir)
     parts, classes, notes = single.open_parts(config, prepared)
     judged = {name: parts[name] for name in ("valid", "test")}
-    folders = {name: find_member(name, workdir, config) for name in config.recipe.members}
+    found = {name: find_member(name, workdir, config) for name in config.recipe.members}
     member_MNK = {
-        name: np.concatenate([read_scores(folder, name, part) for folder in folders.values()])
+        name: np.concatenate([read_scores(folder, name, part) for folder, _ in found.values()])
         for name, part in judged.items()
     }
     weight_M = np.full(len(member_MNK["valid"]), 1 / len(member_MNK["valid"]))
@@ -53,13 +52,12 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     writer.begin(0)
     prepare_s = time.perf_counter() - started_s
     result = single.facts(config, prepared, parts, classes, notes) | single.judge(config, judged, scores_of, writer)
-    results = [json.loads((folder / "result.json").read_text(encoding="utf-8")) for folder in folders.values()]
     result |= {
         "replicas": 1,
-        "members": {name: str(folder) for name, folder in folders.items()},
+        "members": {name: str(folder) for name, (folder, _) in found.items()},
         "weights": weight_M.tolist(),
         "best_step": [],
-        "parameters": sum(member["parameters"] * member["replicas"] for member in results),
+        "parameters": sum(member["parameters"] * member["replicas"] for _, member in found.values()),
         "time_s": {"prepare": prepare_s, "train": 0.0, "eval": time.perf_counter() - started_s - prepare_s},
     }
     writer.close()
@@ -68,14 +66,14 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     return result
 
 
-def find_member(name: str, workdir: pathlib.Path, config) -> pathlib.Path:
-    """The folder of a finished run: `name` itself, or that row of the table that `workdir` lies in, under the same
-    protocol and cut of the data. Raises RunError where neither is finished."""
+def find_member(name: str, workdir: pathlib.Path, config) -> tuple[pathlib.Path, dict]:
+    """Folder and result of a finished run: `name` itself, or that row of the table that `workdir` lies in, under the
+    same protocol and cut of the data. Raises RunError where neither is finished."""
     table = (workdir / ".." / ".." / "..").resolve()
     beside = table / name / config.protocol / f"split_{config.data.split_seed}"
     for folder in (pathlib.Path(name), beside):
-        if read_result(folder):
-            return folder
+        if result := read_result(folder):
+            return folder, result
     raise RunError(
         f"{config.row}: its member {name} has no finished run, neither there nor in {beside}; train it first."
     )

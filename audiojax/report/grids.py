@@ -6,7 +6,7 @@ import numpy as np
 
 from audiojax import metrics
 from audiojax.errors import RunError
-from audiojax.report.table import Measure, Run, number, protocol_order, run_keys
+from audiojax.report.table import Measure, Run, markdown_of, number, protocol_order, run_keys
 
 
 class Grid(NamedTuple):
@@ -18,14 +18,16 @@ class Grid(NamedTuple):
 
     row: str
     protocol: str
+    measure: Measure
     settings: dict[str, list[float]]
     test: np.ndarray
     chosen: int
     published: float | None
 
 
-def summarise(runs: list[Run], measure: Measure) -> list[Grid]:
-    """The grids among the finished runs, protocol after protocol; of several splits the means."""
+def summarise(runs: list[Run], measure: Measure | None) -> list[Grid]:
+    """The grids among the finished runs, protocol after protocol; of several splits the means. measure: None without
+    any runs."""
     grids = []
     for row, protocol in sorted(run_keys(runs), key=lambda key: protocol_order(key[1])):
         own = [run for run in runs if (run.row, run.protocol) == (row, protocol)]
@@ -38,7 +40,7 @@ def summarise(runs: list[Run], measure: Measure) -> list[Grid]:
         over_splits = lambda split, metric, results=results: np.mean([r["metrics"][split][metric] for r in results], 0)
         chosen = metrics.best(over_splits("valid", select), select)
         published = results[0]["published"].get(measure.split, {}).get(measure.metric)
-        grids.append(Grid(row, protocol, settings, over_splits(*measure), chosen, published))
+        grids.append(Grid(row, protocol, measure, settings, over_splits(*measure), chosen, published))
     return grids
 
 
@@ -55,9 +57,7 @@ def cells(grids: list[Grid]) -> tuple[list[str], list[list[str]]]:
     return header, lines
 
 
-def markdown(grids: list[Grid], measure: Measure) -> str:
+def markdown(grids: list[Grid]) -> str:
     """The grids as a table in Markdown."""
-    header, lines = cells(grids)
-    line = lambda values: "| " + " | ".join(values) + " |"
-    note = f"{measure} on test of every combination of a grid's settings, one seed; max: over test itself."
-    return "\n".join([line(header), line(["---"] * len(header)), *map(line, lines), "", note]) + "\n"
+    note = f"{grids[0].measure} on test of every combination of a grid's settings, one seed; max: over test itself."
+    return markdown_of(*cells(grids), note)

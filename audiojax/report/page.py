@@ -69,14 +69,23 @@ def write(study: str, rows: dict, own: dict[str, dict], workdir: pathlib.Path, d
     texts = {"md": table.markdown(entries, note), "csv": table.csv(entries), "tex": table.latex(entries, note)}
     for suffix, text in texts.items():
         write_atomically(workdir / f"table.{suffix}", text)
-    for measure, found in grids_of(entries, runs).items():
-        write_atomically(workdir / "grid.md", grids.markdown(found, measure))
-    write_atomically(workdir / "report.html", render(study, entries, runs, note, data_dir))
-
-
-def render(study: str, entries: list[Entry], runs: list[Run], note: str, data_dir: pathlib.Path) -> str:
-    """The page."""
     wanted = list(entries[0].published) if entries else []
+    found = grids.summarise(runs, wanted[0] if wanted else None)
+    if found:
+        write_atomically(workdir / "grid.md", grids.markdown(found))
+    write_atomically(workdir / "report.html", render(study, entries, wanted, runs, found, note, data_dir))
+
+
+def render(
+    study: str,
+    entries: list[Entry],
+    wanted: list[Measure],
+    runs: list[Run],
+    found: list[grids.Grid],
+    note: str,
+    data_dir: pathlib.Path,
+) -> str:
+    """The page. wanted: the table's measures. found: the grids among the runs."""
     media = {}
     sections = {
         entry.row: [
@@ -104,19 +113,10 @@ def render(study: str, entries: list[Entry], runs: list[Run], note: str, data_di
         facts=facts(runs),
         skipped=unique(tuple(item) for run in runs for item in run.result["skipped"]),
         overviews={str(m): plots.data_uri(plots.overview(entries, m)) for m in shown},
-        grids={
-            str(m): (grids.cells(found), plots.data_uri(plots.grids(found, m)))
-            for m, found in grids_of(entries, runs).items()
-        },
+        grids=grids.cells(found) if found else None,
+        grids_drawn=plots.data_uri(plots.grids(found)) if found else None,
         media=media,
     )
-
-
-def grids_of(entries: list[Entry], runs: list[Run]) -> dict[Measure, list[grids.Grid]]:
-    """The grids among the runs, by the table's first measure; {} where there are none."""
-    measure = next(iter(entries[0].published), None) if entries else None
-    found = grids.summarise(runs, measure) if measure else []
-    return {measure: found} if found else {}
 
 
 def detail(runs: list[Run], entry: Entry, data_dir: pathlib.Path, media: dict) -> Detail:

@@ -152,8 +152,8 @@ def overview(entries: list[Entry], measure: Measure) -> Figure:
 
 
 @matplotlib.rc_context(STYLE)
-def grids(found: list[Grid], measure: Measure) -> Figure:
-    """A measure over the settings of each grid, as in Li's figure 4: its range, its mean, what validation chose."""
+def grids(found: list[Grid]) -> Figure:
+    """The measure over the settings of each grid, as in Li's figure 4: its range, its mean, what validation chose."""
     rows = list(dict.fromkeys(grid.row for grid in found))
     protocols = colours(grid.protocol for grid in found)
     width = 0.7 / len(protocols)
@@ -171,7 +171,7 @@ def grids(found: list[Grid], measure: Measure) -> Figure:
     axes.plot(place, list(published.values()), "D", color=INK, markerfacecolor="none", label="published")
     axes.set_xticks(np.arange(len(rows)), rows, rotation=30, ha="right")
     axes.grid(axis="y", color=INK, alpha=0.2, linewidth=0.6)
-    axes.set_ylabel(str(measure))
+    axes.set_ylabel(str(found[0].measure))
     handles, names = axes.get_legend_handles_labels()
     handles += [Line2D([], [], color=INK, linewidth=1.6), Line2D([], [], color=INK, marker="o", linewidth=0)]
     figure.legend(handles, [*names, "mean", "chosen on validation"], loc="outside upper left", ncols=3)

@@ -296,10 +296,14 @@ def span(values) -> str:
 
 def markdown(entries: list[Entry], note: str) -> str:
     """The table in Markdown, `note` below it."""
-    header, table = cells(entries)
+    return markdown_of(*cells(entries), note, right=2)
+
+
+def markdown_of(header: list[str], lines: list[list[str]], note: str, right: int = 0) -> str:
+    """A table in Markdown, its last `right` columns flush right, `note` below it."""
     line = lambda values: "| " + " | ".join(value.replace("|", "\\|") for value in values) + " |"
-    rule = line(["---"] * (len(header) - 2) + ["---:"] * 2)
-    return "\n".join([line(header), rule, *map(line, table), "", note]) + "\n"
+    rule = line(["---"] * (len(header) - right) + ["---:"] * right)
+    return "\n".join([line(header), rule, *map(line, lines), "", note]) + "\n"
 
 
 def latex(entries: list[Entry], note: str) -> str:

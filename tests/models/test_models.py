@@ -237,15 +237,22 @@ def test_batch_statistics_standardise_each_feature():
 
 
 @pytest.mark.parametrize(
-    ("study", "row"),
-    [("li_audioset", "fc1"), ("li_audioset", "lstm"), ("li_audioset", "gcnn"), ("beyond_audioset", "decision_level")]
-    + [("beyond_audioset", "multi_level"), ("fagan_gtzan", "rcnn1d_gap"), ("rit_nsynth", "simple")],
+    ("study", "row", "rtol"),
+    [
+        ("li_audioset", "fc1", 1e-7),
+        ("li_audioset", "lstm", 1e-7),
+        ("li_audioset", "gcnn", 1e-7),
+        ("beyond_audioset", "decision_level", 1e-6),  # by way of probabilities
+        ("beyond_audioset", "multi_level", 1e-7),
+        ("fagan_gtzan", "rcnn1d_gap", 1e-7),
+        ("rit_nsynth", "simple", 1e-7),
+    ],
 )
-def test_logits_begin_at_the_prior(study, row):
+def test_logits_begin_at_the_prior(study, row, rtol):
     model = supervised.build_model(config_of(study, row), np.array([-1.0, -4.0]))
     x = jnp.zeros((1, 10, 128))
     logits = jax.jit(lambda: model.apply(model.init(jax.random.key(0), x, train=False), x, train=False))()
-    np.testing.assert_allclose(logits, [[-1, -4]], atol=1e-4)
+    np.testing.assert_allclose(logits, [[-1, -4]], rtol)
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID", ((2, 1),)])

@@ -59,7 +59,7 @@ def test_the_report_has_them(workdir):
 
 def test_the_picture_shows_range_and_choice(workdir):
     found = grids.summarise(table.read_runs(workdir, {"wide", "plain"}), ACCURACY)
-    (axes,) = plots.grids(found, ACCURACY).axes
+    (axes,) = plots.grids(found).axes
     bars = [(round(bar.get_y(), 6), round(bar.get_y() + bar.get_height(), 6)) for bar in axes.patches]
     assert bars == [(0.5, 0.9), (0.4, 0.7)]
     assert [line.get_ydata().tolist() for line in axes.lines] == [[0.9], [0.5], [0.85]]
