@@ -120,19 +120,27 @@ def intervals(
       of the loss; for single labels also of accuracy, top3, top5, map_at_3 and macro_f1.
     """
     groups, member = np.unique(group_N, return_inverse=True)
-    rng = np.random.default_rng(0)
-    drawn_DG = rng.multinomial(len(groups), np.full(len(groups), 1 / len(groups)), draws)
     values = {"loss": np.asarray(loss_N, float)}
     if label.ndim == 1:
         values |= by_example(score_NK, label)
-    size_DG = drawn_DG @ np.bincount(member)
-    found = {metric: drawn_DG @ np.bincount(member, value_N) / size_DG for metric, value_N in values.items()}
-    if label.ndim == 1:
-        classes = score_NK.shape[1]
-        pair_N = label * classes + score_NK.argmax(1)
-        confusions = (np.bincount(pair_N, drawn_G[member], classes**2).reshape(classes, -1) for drawn_G in drawn_DG)
-        found["macro_f1"] = np.array([macro_f1(confusion) for confusion in confusions])
-    return {metric: np.percentile(values_D, [2.5, 97.5]).tolist() for metric, values_D in found.items()}
+    size_G = np.bincount(member)
+    sums_MG = np.stack([np.bincount(member, value_N) for value_N in values.values()])
+    classes = score_NK.shape[1]
+    pair_N = label * classes + score_NK.argmax(1) if label.ndim == 1 else None
+
+    def drawn(rng: np.random.Generator) -> dict[str, float]:
+        """The metrics of as many groups, drawn with replacement."""
+        groups_drawn = rng.integers(len(groups), size=len(groups), dtype=np.uint32)
+        drawn_G = np.bincount(groups_drawn, minlength=len(groups)).astype(float)
+        means = dict(zip(values, sums_MG @ drawn_G / (size_G @ drawn_G)))
+        if label.ndim == 1:
+            confusion = np.bincount(pair_N, drawn_G[member], classes**2)
+            means["macro_f1"] = macro_f1(confusion.reshape(classes, classes))
+        return means
+
+    rng = np.random.default_rng(0)
+    found = [drawn(rng) for _ in range(draws)]
+    return {metric: np.percentile([each[metric] for each in found], [2.5, 97.5]).tolist() for metric in found[0]}
 
 
 def macro_f1(confusion_KK: np.ndarray) -> float:
