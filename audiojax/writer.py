@@ -7,10 +7,10 @@ import math
 import pathlib
 import platform
 import subprocess
+import sys
 
 import jax
 import numpy as np
-import tensorboardX
 
 from audiojax.errors import RunError
 
@@ -40,7 +40,7 @@ class Writer:
         lines = path.read_text().splitlines() if path.exists() else []
         kept = [line for line in lines if logged_step(line) <= step]
         write_atomically(path, "".join(line + "\n" for line in kept))
-        self._board = tensorboardX.SummaryWriter(str(self._workdir / "tensorboard"), purge_step=step + 1)
+        self._board = start_tensorboard(self._workdir / "tensorboard", step)
 
     def log(self, step: int, values: dict[str, list[float]]) -> None:
         """One line of metrics.jsonl, and one point of each curve a replica."""
@@ -74,6 +74,17 @@ class Writer:
         """Ends what TensorBoard reads."""
         if self._board:
             self._board.close()
+
+
+def start_tensorboard(folder: pathlib.Path, step: int):
+    """A writer of TensorBoard events after `step`."""
+    # tensorboardX imports PyTorch where there is one, which takes seconds, for nothing that is used here.
+    sys.modules.setdefault("torch", None)
+    import tensorboardX
+
+    if sys.modules["torch"] is None:
+        del sys.modules["torch"]
+    return tensorboardX.SummaryWriter(str(folder), purge_step=step + 1)
 
 
 def finite(tree):

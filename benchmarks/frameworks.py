@@ -72,11 +72,12 @@ def by_audiojax(config, x: np.ndarray, label: np.ndarray, classes: int, variable
     import jax.numpy as jnp
     import optax
 
-    from audiojax import losses
+    from audiojax import losses, optim
     from audiojax.tasks import supervised
 
     model = supervised.build_model(config, np.zeros(classes))
-    loss_of, optimiser = getattr(losses, config.task.loss), optax.adam(LR)
+    loss_of = getattr(losses, config.task.loss)
+    optimiser = optax.chain(optim.adam(), optax.scale_by_learning_rate(LR))
     params, rest = variables["params"], {name: tree for name, tree in variables.items() if name != "params"}
 
     def train(state, key, x, label):

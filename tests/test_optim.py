@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -40,6 +41,35 @@ def test_average_of_nothing_is_what_stands_in_for_it():
 def test_average_forgets_over_its_share_of_the_steps():
     decay = optim.average_decay(config(average_share=0.1), total_steps=200)
     assert decay**20 == pytest.approx(np.exp(-1))
+
+
+def random_tree(key, scale):
+    kernel_key, bias_key = jax.random.split(key)
+    return {"kernel": scale * jax.random.normal(kernel_key, (5, 3)), "bias": scale * jax.random.normal(bias_key, (3,))}
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [(optim.adam(), optax.scale_by_adam()), (optim.clip(0.7), optax.clip_by_global_norm(0.7))],
+    ids=["adam", "clip"],
+)
+def test_as_optax(ours, theirs):
+    keys = jax.random.split(jax.random.key(0), (4, 2))  # steps, replicas
+    scales = [1e-4, 1.0, 30.0, 0.0]
+    states = [jax.vmap(each.init)(jax.vmap(random_tree, (0, None))(keys[0], 1.0)) for each in (ours, theirs)]
+    for key, scale in zip(keys, scales):
+        grads = jax.vmap(random_tree, (0, None))(key, scale)
+        (updates, states[0]), (expected, states[1]) = (
+            jax.jit(jax.vmap(each.update))(grads, state) for each, state in zip((ours, theirs), states)
+        )
+        for leaf, as_theirs in zip(jax.tree.leaves(updates), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(leaf, as_theirs, rtol=2e-5, atol=1e-9)
+
+
+def test_norm_is_of_all_leaves_together():
+    tree = random_tree(jax.random.key(1), 3.0)
+    leaves = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+    assert float(optim.norm(tree)) == pytest.approx(np.linalg.norm(leaves), rel=1e-6)
 
 
 def test_weight_decay_spares_biases():

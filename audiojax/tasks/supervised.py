@@ -96,7 +96,7 @@ class Task:
         if "optim.lr" in own:
             updates = optax.tree.scale(own["optim.lr"] / self._lr, updates)
         params = optax.apply_updates(state.params, updates)
-        logs = {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+        logs = {"loss": loss, "grad_norm": optim.norm(grads)}
         average = state.average
         if self._average_decay:
             average = optim.add_to_average(average, (params, model_state), self._average_decay)
