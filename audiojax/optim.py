@@ -68,17 +68,15 @@ def clip(limit: float) -> optax.GradientTransformation:
 
 
 def adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformation:
-    """`optax.scale_by_adam`, a quarter to a third of a step faster for large dense layers on CPU.
+    """`optax.scale_by_adam`, an eighth of a step faster for large dense layers on CPU.
 
-    The update is made of the new moments as they lie in memory: else XLA computes them a second time, from copies of
-    the old ones.
+    Its squares are no expression that `norm` has too, which XLA would compute once and write to memory for both.
     """
 
     def update(grads, state, params=None):
         count = optax.safe_increment(state.count)
         mean = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
-        square = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g**2, state.nu, grads)
-        mean, square = jax.lax.optimization_barrier((mean, square))
+        square = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, grads)
         mean_scale, square_scale = 1 / (1 - b1**count), 1 / (1 - b2**count)
         updates = jax.tree.map(lambda m, v: mean_scale * m / (jnp.sqrt(square_scale * v) + eps), mean, square)
         return updates, optax.ScaleByAdamState(count, mean, square)

@@ -11,13 +11,12 @@ from audiojax.tasks.supervised import Task
 from tests.conftest import SMALL_MASKS, config_of
 
 # Loss and gradient norm of two steps from seed 0 on the batch below. They may be updated when a change to the network,
-# the initialisation, the front end, the randomness or the optimiser is meant; never to make a refactoring pass. A first
-# step of Adam turns rounding of 1e-7 into a thousandth of the second gradient of cnn1d_gap.
+# the initialisation, the front end or the randomness is meant; never to make a refactoring pass.
 GOLDEN = {
     ("li_audioset", "fc1"): [5.697172, 24.781788, 5.493047, 24.31041],
     ("li_audioset", "fc2"): [7.619306, 53.608574, 5.912828, 45.93903],
     ("li_audioset", "lstm"): [5.78878, 1.38215, 5.645541, 1.972022],
-    ("fagan_gtzan", "cnn1d_gap"): [2.547882, 71.496208, 3.183088, 66.230484],
+    ("fagan_gtzan", "cnn1d_gap"): [2.547882, 71.496208, 3.289303, 73.103638],
     ("ntu_freesound", "cnn2d_mfcc"): [2.885915, 10.901975, 1.674618, 7.92212],
     ("rit_nsynth", "simple"): [2.486176, 4.443113, 1.504184, 2.701755],
     ("rit_nsynth", "optimised_log_mel"): [4.5682, 106.479973, 1.706504, 41.296669],
@@ -28,7 +27,9 @@ SMALL = {
         "frontend__mels": 16,
         "frontend__hop_samples": 128,
         "augment__features": (SMALL_MASKS, {"name": "mixup", "alpha": 1.0}),
-        "optim__lr": 1e-4,
+        # Adam's first step has the full length also where a gradient is nothing but rounding: at 1e-4 the second
+        # gradient differed by a thousandth from one way of compiling to the next.
+        "optim__lr": 1e-6,
     },
     ("ntu_freesound", "cnn2d_mfcc"): {"frontend__coefficients": 16},
     ("rit_nsynth", "simple"): {"frontend__samples": 400},
