@@ -17,6 +17,9 @@ ATTENTION = {
     "hidden": (1024, 1024, 1024),
     "levels": (3,),
     "pooling": "feature",
+    "heads": 0,
+    "statistics": False,
+    "dense": (),
     "input_dropout": 0.2,
     "dropout": 0.5,
 }

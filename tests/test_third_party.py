@@ -45,6 +45,19 @@ NETWORKS = {
     "2d to sequence": (config_of("fagan_gtzan", "rcnn2d", model__stages=STAGES_RCNN), (21, 14)),
     "decision": (config_of("beyond_audioset", "decision_level", model__hidden=(8, 7, 6)), (10, 12)),
     "multi": (config_of("beyond_audioset", "multi_level", model__hidden=(8, 7, 6)), (10, 12)),
+    "heads": (
+        config_of(
+            "beyond_audioset",
+            "multi_level",
+            model__pooling="heads",
+            model__heads=3,
+            model__hidden=(8, 7),
+            model__levels=(1, 2),
+            model__statistics=True,
+            model__dense=(9, 6),
+        ),
+        (10, 12),
+    ),
 }
 
 

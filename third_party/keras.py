@@ -106,20 +106,32 @@ def gcnn(x, model: dict, classes: int, make: Maker):
 
 
 def attention(x, model: dict, classes: int, make: Maker):
-    decision = model["pooling"] == "decision"
-    x = layers.Dropout(model["input_dropout"])(standardise(x) if model["standardise"] else x)
+    drop = lambda x: layers.Dropout(model["dropout"])(x)
+    dense = lambda x, units: drop(ops.relu(make.norm()(make.dense(units, use_bias=False)(x))))
+    inputs = standardise(x) if model["standardise"] else x
+    x = layers.Dropout(model["input_dropout"])(inputs)
     pooled = []
     for level, units in enumerate(model["hidden"], 1):
-        x = ops.relu(make.norm()(make.dense(units, use_bias=False)(x)))
-        x = layers.Dropout(model["dropout"])(x)
+        x = dense(x, units)
         if level in model["levels"]:
-            weight = ops.softmax(make.dense(classes if decision else units)(x), axis=1)
-            value = ops.sigmoid(make.logits(classes)(x)) if decision else ops.relu(make.dense(units)(x))
-            pooled.append(ops.sum(weight * value, 1))
-    if decision:
+            weights = {"feature": units, "heads": model["heads"], "decision": classes}[model["pooling"]]
+            weight = ops.softmax(make.dense(weights)(x), axis=1)
+            match model["pooling"]:
+                case "feature":
+                    pooled.append(ops.sum(weight * ops.relu(make.dense(units)(x)), 1))
+                case "heads":
+                    pooled.append(layers.Flatten()(ops.matmul(ops.transpose(weight, (0, 2, 1)), x)))
+                case "decision":
+                    pooled.append(ops.sum(weight * ops.sigmoid(make.logits(classes)(x)), 1))
+    if model["pooling"] == "decision":
         share = ops.clip(sum(pooled) / len(pooled), 1e-6, 1 - 1e-6)
         return ops.log(share) - ops.log1p(-share)
-    return make.logits(classes)(layers.Dropout(model["dropout"])(ops.concatenate(pooled, -1)))
+    if model["statistics"]:
+        pooled += [ops.mean(inputs, 1), ops.std(inputs, 1), ops.max(inputs, 1), ops.min(inputs, 1)]
+    x = drop(ops.concatenate(pooled, -1))
+    for units in model["dense"]:
+        x = dense(x, units)
+    return make.logits(classes)(x)
 
 
 def cnn(x, model: dict, classes: int, make: Maker):

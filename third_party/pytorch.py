@@ -54,48 +54,62 @@ class Attention(nn.Module):
 
     def __init__(self, features: int, model: dict, classes: int):
         super().__init__()
-        self.decision = model["pooling"] == "decision"
+        self.pooling, self.statistics = model["pooling"], model["statistics"]
         self.standardise = nn.BatchNorm1d(features, affine=False, momentum=MOMENTUM) if model["standardise"] else None
-        self.input_dropout = nn.Dropout(model["input_dropout"])
+        self.input_dropout, self.dropout = nn.Dropout(model["input_dropout"]), nn.Dropout(model["dropout"])
         self.hidden, self.weights, self.values = nn.ModuleList(), nn.ModuleDict(), nn.ModuleDict()
+        pooled, inputs = 0, features
         for level, units in enumerate(model["hidden"], 1):
-            layers = (
-                dense(features, units, bias=False),
-                nn.BatchNorm1d(units, momentum=MOMENTUM),
-                nn.Dropout(model["dropout"]),
-            )
-            self.hidden.append(nn.ModuleList(layers))
+            self.hidden.append(normal_dense(features, units))
             features = units
             if level in model["levels"]:
-                self.weights[str(level)] = dense(units, classes if self.decision else units)
-                self.values[str(level)] = logits(units, classes) if self.decision else dense(units, units)
-        self.dropout = nn.Dropout(model["dropout"])
-        pooled = sum(units for level, units in enumerate(model["hidden"], 1) if level in model["levels"])
-        self.logits = None if self.decision else logits(pooled, classes)
+                weights = {"feature": units, "heads": model["heads"], "decision": classes}[self.pooling]
+                self.weights[str(level)] = dense(units, weights)
+                if self.pooling != "heads":
+                    self.values[str(level)] = (logits if self.pooling == "decision" else dense)(units, weights)
+                pooled += units * max(model["heads"], 1)
+        features = pooled + 4 * inputs * self.statistics
+        self.dense = nn.ModuleList()
+        for units in model["dense"]:
+            self.dense.append(normal_dense(features, units))
+            features = units
+        self.logits = None if self.pooling == "decision" else logits(features, classes)
 
     def forward(self, x_BTF):
         normal = lambda norm, x: norm(x.transpose(1, 2)).transpose(1, 2)
-        x = self.input_dropout(normal(self.standardise, x_BTF) if self.standardise else x_BTF)
-        pooled = []
-        for level, (dense, norm, dropout) in enumerate(self.hidden, 1):
-            x = dropout(torch.relu(normal(norm, dense(x))))
+        inputs = normal(self.standardise, x_BTF) if self.standardise else x_BTF
+        x, pooled = self.input_dropout(inputs), []
+        for level, (dense, norm) in enumerate(self.hidden, 1):
+            x = self.dropout(torch.relu(normal(norm, dense(x))))
             if str(level) in self.weights:
-                values = self.values[str(level)](x)
-                values = torch.sigmoid(values) if self.decision else torch.relu(values)
-                pooled.append((torch.softmax(self.weights[str(level)](x), 1) * values).sum(1))
-        if self.decision:
+                weight = torch.softmax(self.weights[str(level)](x), 1)
+                if self.pooling == "heads":
+                    pooled.append((weight.transpose(1, 2) @ x).flatten(1))
+                else:
+                    values = self.values[str(level)](x)
+                    values = torch.sigmoid(values) if self.pooling == "decision" else torch.relu(values)
+                    pooled.append((weight * values).sum(1))
+        if self.pooling == "decision":
             share = (sum(pooled) / len(pooled)).clamp(1e-6, 1 - 1e-6)
             return torch.log(share) - torch.log1p(-share)
-        return self.logits(self.dropout(torch.cat(pooled, -1)))
+        if self.statistics:
+            pooled += [inputs.mean(1), inputs.std(1, correction=0), inputs.amax(1), inputs.amin(1)]
+        x = self.dropout(torch.cat(pooled, -1))
+        for dense, norm in self.dense:
+            x = self.dropout(torch.relu(norm(dense(x))))
+        return self.logits(x)
 
     def in_order(self):
         """Layers with variables, in the order of the Flax network."""
         if self.standardise:
             yield self.standardise
-        for level, (dense, norm, _) in enumerate(self.hidden, 1):
+        for level, (dense, norm) in enumerate(self.hidden, 1):
             yield from (dense, norm)
-            if str(level) in self.weights:
-                yield from (self.weights[str(level)], self.values[str(level)])
+            for layers in (self.weights, self.values):
+                if str(level) in layers:
+                    yield layers[str(level)]
+        for dense, norm in self.dense:
+            yield from (dense, norm)
         if self.logits:
             yield self.logits
 
@@ -144,6 +158,10 @@ def dense(features: int, units: int, bias: bool = True, flattened: tuple[int, ..
     layer = nn.Linear(features, units, bias=bias)
     layer.flattened, layer.kind = flattened, "Dense"
     return layer
+
+
+def normal_dense(features: int, units: int) -> nn.ModuleList:
+    return nn.ModuleList([dense(features, units, bias=False), nn.BatchNorm1d(units, momentum=MOMENTUM)])
 
 
 def logits(features: int, classes: int, flattened: tuple[int, ...] | None = None) -> nn.Linear:
