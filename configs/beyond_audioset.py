@@ -14,26 +14,32 @@ from configs import common, li_audioset
 ATTENTION = {
     "name": "attention",
     "standardise": True,
-    "hidden": (1024, 1024, 1024),
-    "levels": (3,),
+    "hidden": (512, 512, 512),
+    "levels": (1, 2, 3),
     "pooling": "feature",
     "heads": 0,
-    "statistics": False,
-    "dense": (),
+    "statistics": True,
+    "dense": (2048,),
     "input_dropout": 0.2,
     "dropout": 0.5,
 }
+DECISION = {"pooling": "decision", "levels": (3,), "statistics": False, "dense": ()}
 ROWS = {
     "decision_level": {
-        "parameters": 3_314_718,
+        "parameters": 1_133_598,
         "published": {},
-        "overrides": {"model": ATTENTION | {"pooling": "decision"}},
+        "overrides": {"model": ATTENTION | DECISION},
     },
-    "feature_level": {"parameters": 4_873_743, "published": {}, "overrides": {"model": ATTENTION}},
-    "multi_level": {
-        "parameters": 10_151_439,
+    "feature_level": {
+        "parameters": 3_772_943,
         "published": {},
-        "overrides": {"model": ATTENTION | {"levels": (1, 2, 3)}},
+        "overrides": {"model": ATTENTION | {"hidden": (512,), "levels": (1,)}},
+    },
+    "multi_level": {"parameters": 7_447_055, "published": {}, "overrides": {"model": ATTENTION}},
+    "multi_head": {
+        "parameters": 15_314_459,
+        "published": {},
+        "overrides": {"model": ATTENTION | {"pooling": "heads", "heads": 4}},
     },
 }
 ROWS["ensemble"] = {
@@ -45,6 +51,7 @@ ROWS["ensemble"] = {
 
 def get_config(row: str | None = None):
     with li_audioset.get_config().unlocked() as config:
+        config.task.positive_weight = 5.0
         config.augment.features = ({"name": "mixup", "alpha": 1.0},)
         config.optim.update(dict(lr=1e-3, schedule="cosine", warmup=0.05, average_share=0.1))
         config.epochs = 24.0

@@ -3,12 +3,13 @@
 python launch.py --config=configs/li_audioset.py:lstm --workdir=DIR --raw_dir=RELEASES
 
 Two CPU cores: fc1 and fc2 about 1 minute, lstm about 8. Expected mAUC on the 20,371 evaluation clips, `honest`,
-seed 0: fc1 0.935, fc2 0.938, lstm 0.943 (published, the best of several on these clips: fc1 0.927, lstm 0.945). gcnn
-takes hours there and has not been trained in full.
+seed 0: fc1 0.935, fc2 0.938, lstm 0.944, which has 0.945 under `paper` (published, the best of several on these clips:
+fc1 0.927, lstm 0.945). gcnn takes hours there and has not been trained in full.
 
 Unsaid by the study, chosen here on validation: sigmoid cross-entropy, summed over the classes; output biases that
 start at the classes' shares; inputs standardised by batch statistics; batch 128; Adam and its rates; dropout. For
-lstm also mixup, steps in random order, a cosine schedule and averaged weights: plain, it overfits after four epochs.
+lstm also mixup, steps in random order, a cosine schedule, averaged weights (plain, it overfits after four epochs) and a
+label's presence five times as heavy as its absence (validation mAUC 0.9475, before 0.9433).
 Of gcnn: convolutions over time and the 128 features alike, pools of 2 and 5 over time, 256 filters in the second half,
 recurrent layers of 128 units each way along the features; its rates and dropout are first guesses.
 `paper` chooses the epoch on the evaluation clips themselves, as the study's figure 4 did.
@@ -50,6 +51,7 @@ ROWS = {
                 "dense_dropout": 0.5,
             },
             "augment": {"features": ({"name": "permute_steps"}, {"name": "mixup", "alpha": 1.0})},
+            "task": {"positive_weight": 5.0},
             "optim": {"lr": 1e-3, "schedule": "cosine", "warmup": 0.05, "average_share": 0.1265},
             "epochs": 24.0,
         },
