@@ -42,18 +42,18 @@ def probabilities(loss: str, logits_BK: jax.Array) -> jax.Array:
 def of_probabilities(loss: str, score_NK: np.ndarray, label: np.ndarray) -> np.ndarray:
     """What `loss` is of probabilities instead of logits, each kept 1e-7 away from 0 and 1: float32 [N].
 
-    label: as the loss takes it.
+    score_NK: of softmax_cross_entropy rows that sum to 1. label: as the loss takes it.
     """
     by_logits = {"softmax_cross_entropy": softmax_cross_entropy, "sigmoid_cross_entropy": sigmoid_cross_entropy}[loss]
-    return np.asarray(by_logits(logits_of(loss, score_NK, 1e-7), label))
+    return np.asarray(by_logits(_logits_of(loss, score_NK, 1e-7), label))
 
 
-def logits_of(loss: str, share: np.ndarray, least: float) -> np.ndarray:
-    """The inverse of `probabilities`, of shares that are kept `least` away from 0 and 1."""
+def _logits_of(loss: str, share: np.ndarray, least: float) -> np.ndarray:
+    """Logits of which `probabilities` makes these shares, each kept `least` away from 0 and 1."""
     share = np.clip(share, least, 1 - least)
     return np.log(share) if loss == "softmax_cross_entropy" else np.log(share / (1 - share))
 
 
 def prior_logits(loss: str, prior_K: np.ndarray) -> np.ndarray:
     """The constant logits that say nothing but how frequent each class is (of every share in 0 … 1, ends excluded)."""
-    return logits_of(loss, prior_K, 1e-6)
+    return _logits_of(loss, prior_K, 1e-6)

@@ -20,9 +20,9 @@ class Average(NamedTuple):
 def make(config, total_steps: int) -> optax.GradientTransformation:
     """Builds the optimiser of `config.optim`.
 
-    Keys: name (a function of optax), lr, schedule ("constant" or "cosine", to zero at the end), warmup (share of the
-    steps, linear from zero), weight_decay (on kernels alone, decoupled), clip_norm (of the whole gradient, 0 for
-    none). `average_decay` reads average_share.
+    Keys: name ("adam", "sgd" or "momentum"), lr, schedule ("constant" or "cosine", to zero at the end), warmup (share
+    of the steps, linear from zero), weight_decay (on kernels alone, decoupled), clip_norm (of the whole gradient, 0
+    for none). `average_decay` reads average_share.
 
     Raises:
       ConfigError: an unknown optimiser or schedule.
@@ -55,7 +55,7 @@ def norm(tree: Any) -> jax.Array:
 
     By products, for which XLA on CPU reads them once; the squares of a sum it would first write to memory.
     """
-    return jnp.sqrt(sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(tree)))
+    return jnp.sqrt(sum(jnp.vdot(leaf, leaf, precision="highest") for leaf in jax.tree.leaves(tree)))
 
 
 def clip(limit: float) -> optax.GradientTransformation:

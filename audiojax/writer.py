@@ -80,10 +80,11 @@ def start_tensorboard(folder: pathlib.Path, step: int):
     """A writer of TensorBoard events after `step`."""
     # tensorboardX imports PyTorch where there is one, which takes seconds, for nothing that is used here.
     sys.modules.setdefault("torch", None)
-    import tensorboardX
-
-    if sys.modules["torch"] is None:
-        del sys.modules["torch"]
+    try:
+        import tensorboardX
+    finally:
+        if sys.modules["torch"] is None:
+            del sys.modules["torch"]
     return tensorboardX.SummaryWriter(str(folder), purge_step=step + 1)
 
 

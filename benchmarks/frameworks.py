@@ -37,6 +37,7 @@ RUN = ("--config.epochs=10", "--config.eval_every=10", "--config.batch_size=64",
 AS_THE_PEERS = (
     *("--config.optim.schedule=constant", "--config.optim.warmup=0.0", "--config.optim.clip_norm=0.0"),
     *("--config.optim.average_share=0.0", "--config.augment.features=()", "--config.task.prior_bias=False"),
+    "--config.task.positive_weight=1.0",
 )
 
 

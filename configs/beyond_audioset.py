@@ -21,25 +21,29 @@ ATTENTION = {
     "statistics": True,
     "dense": (2048,),
     "input_dropout": 0.2,
-    "dropout": 0.5,
+    "dropout": 0.3,
 }
-DECISION = {"pooling": "decision", "levels": (3,), "statistics": False, "dense": ()}
+ONE_LEVEL = {"hidden": (512,), "levels": (1,)}
 ROWS = {
     "decision_level": {
         "parameters": 1_133_598,
         "published": {},
-        "overrides": {"model": ATTENTION | DECISION},
+        "overrides": {
+            "model": ATTENTION | {"pooling": "decision", "levels": (3,), "statistics": False, "dense": ()},
+            "task": {"positive_weight": 1.0},
+            "epochs": 20.0,
+        },
     },
     "feature_level": {
         "parameters": 3_772_943,
         "published": {},
-        "overrides": {"model": ATTENTION | {"hidden": (512,), "levels": (1,)}},
+        "overrides": {"model": ATTENTION | ONE_LEVEL | {"dropout": 0.5}},
     },
     "multi_level": {"parameters": 7_447_055, "published": {}, "overrides": {"model": ATTENTION}},
     "multi_head": {
-        "parameters": 15_314_459,
+        "parameters": 6_395_411,
         "published": {},
-        "overrides": {"model": ATTENTION | {"pooling": "heads", "heads": 4}},
+        "overrides": {"model": ATTENTION | ONE_LEVEL | {"pooling": "heads", "heads": 4}},
     },
 }
 ROWS["ensemble"] = {
@@ -54,7 +58,7 @@ def get_config(row: str | None = None):
         config.task.positive_weight = 5.0
         config.augment.features = ({"name": "mixup", "alpha": 1.0},)
         config.optim.update(dict(lr=1e-3, schedule="cosine", warmup=0.05, average_share=0.1))
-        config.epochs = 24.0
+        config.epochs = 12.0
         config.eval_every = 2.0
         config.select = "mAP"
     return common.choose("beyond_audioset", config, ROWS, row)

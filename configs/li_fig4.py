@@ -11,7 +11,7 @@ runs, two CPU cores need about ten minutes for each dense or LSTM row and protoc
 
 from configs import common, li_audioset
 
-WEIGHTS = ("task.positive_weight", (1.0, 3.0))
+WEIGHTS = ("task.positive_weight", (1.0, 5.0))
 DENSE_GRID = (("optim.lr", (1e-4, 2e-4, 5e-4)), ("model.dropout", (0.3, 0.6)), WEIGHTS)
 LSTM_GRID = (("optim.lr", (5e-4, 1e-3)), ("model.dense_dropout", (0.3, 0.5)), WEIGHTS)
 GCNN_GRID = (("optim.lr", (3e-4, 1e-3)), ("model.dropout", (0.1, 0.3)))

@@ -55,6 +55,15 @@ def test_a_grid_on_the_command_line_sets_the_replicas_and_forbids_its_keys():
         grid.settle(config, {"optim.lr": 0.1})
 
 
+def test_a_grid_of_a_row_sets_the_replicas_unless_the_command_line_has():
+    config = config_of("li_fig4", "lstm")
+    grid.settle(config, {})
+    assert config.replicas == len(grid.settings(config)["optim.lr"]) == 8
+    config.replicas = 3
+    grid.settle(config, {"replicas": 3})
+    assert config.replicas == 3
+
+
 def test_a_combination_ends_where_its_single_run_does(data_dir, tmp_path):
     steps = dict(steps=30, eval_every=30, steps_per_call=10)
     pairs = (("optim.lr", (1e-3, 3e-3)), ("model.dropout", (0.5,)), ("task.positive_weight", (3.0,)))

@@ -33,6 +33,21 @@ def test_several_labels_share_the_softmax():
     assert float(loss[0]) == pytest.approx(-(log_p[0, 0] + log_p[0, 1]) / 2, rel=1e-5)
 
 
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "sigmoid_cross_entropy"])
+@pytest.mark.parametrize("label", [np.array([0, 1, 2, 3, 1]), np.eye(5, 4, dtype=np.uint8) + np.eye(5, 4, 1, np.uint8)])
+def test_a_loss_of_probabilities_is_that_of_their_logits(loss, label):
+    label = np.where(label.sum(-1, keepdims=True) > 0, label, 1) if label.ndim == 2 else label
+    expected = getattr(losses, loss)(jnp.asarray(LOGITS), jnp.asarray(label))
+    score = np.asarray(losses.probabilities(loss, jnp.asarray(LOGITS)))
+    np.testing.assert_allclose(losses.of_probabilities(loss, score, label), expected, rtol=1e-5)
+
+
+def test_a_probability_of_zero_costs_as_much_as_one_of_1e_7():
+    certain = np.array([[0.0, 1.0]])
+    wrong, right = (losses.of_probabilities("sigmoid_cross_entropy", certain, np.array([k]))[0] for k in (0, 1))
+    assert wrong == pytest.approx(-2 * np.log(1e-7), rel=1e-2) and 0 <= right < 1e-6
+
+
 def test_probabilities_follow_the_loss():
     np.testing.assert_allclose(losses.probabilities("softmax_cross_entropy", LOGITS).sum(1), 1, rtol=1e-5)
     np.testing.assert_allclose(

@@ -113,6 +113,16 @@ def test_intervals_lie_around_the_metrics():
         assert low < values[metric] < high and 0.01 < high - low < 0.2
 
 
+def test_the_interval_of_the_loss_equals_one_by_drawing_the_examples_themselves():
+    rng = np.random.default_rng(4)
+    group, loss = rng.integers(0, 20, 60), rng.random(60)
+    label = (rng.random((60, 3)) < 0.5).astype(np.uint8)
+    low, high = metrics.intervals(rng.random((60, 3)), label, loss, group)["loss"]
+    by_group = [loss[group == g] for g in range(20)]
+    means = [np.concatenate([by_group[g] for g in rng.integers(0, 20, 20)]).mean() for _ in range(4000)]
+    np.testing.assert_allclose([low, high], np.percentile(means, [2.5, 97.5]), atol=0.01)
+
+
 def test_f1_from_a_confusion_matrix_equals_scikit_learn():
     rng = np.random.default_rng(3)
     truth, chosen = rng.integers(0, 5, 60), rng.integers(0, 7, 60)

@@ -21,7 +21,8 @@ class Model(nn.Module):
     normalisation, ReLU and dropout. input_dropout, dropout: rates.
 
     Raises:
-      ValueError: another pooling, a level without a layer, or statistics or dense layers behind decisions.
+      ValueError: another pooling, a level without a layer, heads where the pooling has none or none where it has some,
+        statistics or dense layers behind decisions.
     """
 
     classes: int
@@ -42,6 +43,8 @@ class Model(nn.Module):
     def __call__(self, x_BTF: jax.Array, train: bool) -> jax.Array:
         if not self.levels or not set(self.levels) <= set(range(1, len(self.hidden) + 1)):
             raise ValueError(f"levels {self.levels} must be among 1 … {len(self.hidden)}, the hidden layers")
+        if (self.pooling == "heads") != (self.heads > 0):
+            raise ValueError(f"heads={self.heads} must be above 0 for pooling 'heads', and 0 for the others")
         if self.pooling == "decision" and (self.statistics or self.dense):
             raise ValueError("pooling 'decision' makes the probabilities: it takes no statistics and no dense layers")
         init = layers.initialiser(self.kernel_init)

@@ -68,7 +68,10 @@ class Task:
         return TrainState(jnp.zeros((), jnp.int32), params, variables, self._optimiser.init(params), average, settings)
 
     def train_step(self, state: TrainState, batch: dict[str, jax.Array], key: jax.Array):
-        """One update. Returns the new state and {"loss", "grad_norm"}, means over the batch."""
+        """One update. Returns the new state and {"loss", "grad_norm"}, means over the batch.
+
+        This loss alone counts a label's presence `positive_weight` times, and sees dropout and augmentation.
+        """
         dropout_key, waveform_key, features_key = jax.random.split(key, 3)
         label = batch["label"]
         if self._mixes and label.ndim == 1:

@@ -206,10 +206,18 @@ def test_max_pool_equals_flax_and_drops_the_remainder(shape):
     np.testing.assert_array_equal(layers.max_pool(x, 4), flax.linen.max_pool(x, window, strides=window))
 
 
-@pytest.mark.parametrize(("study", "row"), [("li_audioset", "fc2"), ("li_audioset", "lstm"), ("rit_nsynth", "simple")])
-def test_bfloat16_computes_in_half_and_keeps_float32_parameters(study, row):
-    x = jax.random.normal(jax.random.key(0), (4, 10, 128) if study == "li_audioset" else (4, 64, 1))
-    small = {"model__lstm": (16, 8), "model__dense": (16,)} if row == "lstm" else {}
+@pytest.mark.parametrize(
+    ("study", "row", "small"),
+    [
+        ("li_audioset", "fc2", {}),
+        ("li_audioset", "lstm", {"model__lstm": (16, 8), "model__dense": (16,)}),
+        ("beyond_audioset", "multi_level", {"model__hidden": (8, 8, 8), "model__dense": (16,)}),
+        ("beyond_audioset", "multi_head", {"model__hidden": (8,), "model__dense": (16,)}),
+        ("rit_nsynth", "simple", {}),
+    ],
+)
+def test_bfloat16_computes_in_half_and_keeps_float32_parameters(study, row, small):
+    x = jax.random.normal(jax.random.key(0), (4, 64, 1) if study == "rit_nsynth" else (4, 10, 128))
     full = supervised.build_model(config_of(study, row, **small), np.zeros(6))
     half = supervised.build_model(config_of(study, row, **small, dtype="bfloat16"), np.zeros(6))
     variables = half.init(jax.random.key(0), x, train=False)
@@ -253,6 +261,22 @@ def test_logits_begin_at_the_prior(study, row, rtol):
     x = jnp.zeros((1, 10, 128))
     logits = jax.jit(lambda: model.apply(model.init(jax.random.key(0), x, train=False), x, train=False))()
     np.testing.assert_allclose(logits, [[-1, -4]], rtol)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        ({"levels": (1, 4)}, "levels .1, 4. must be among 1 … 3, the hidden layers"),
+        ({"pooling": "mean"}, "there is no pooling 'mean'; poolings: feature, heads, decision"),
+        ({"pooling": "heads"}, "heads=0 must be above 0 for pooling 'heads', and 0 for the others"),
+        ({"heads": 2}, "heads=2 must be above 0 for pooling 'heads', and 0 for the others"),
+        ({"pooling": "decision"}, "it takes no statistics and no dense layers"),
+    ],
+)
+def test_attention_that_cannot_be_is_said(overrides, sentence):
+    model = supervised.build_model(config_of("beyond_audioset", "multi_level"), np.zeros(5)).clone(**overrides)
+    with pytest.raises(ValueError, match=sentence):
+        jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 10, 128)), train=False))
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID", ((2, 1),)])
