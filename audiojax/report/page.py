@@ -40,7 +40,7 @@ class Detail(NamedTuple):
     protocol: str
     summary: str
     shown: str
-    curves: str
+    curves: str | None
     confusion: str | None
     scores: Table
     classes: Table
@@ -127,7 +127,8 @@ def detail(runs: list[Run], entry: Entry, data_dir: pathlib.Path, media: dict) -
     scores = entry.outcomes[protocol].scores
     selected, headline = config["select"], next(iter(scores), None)
     metric = headline.metric if selected == "loss" and headline else selected
-    drawn = plots.learning_curves(curves, metric if f"valid/{metric}" in curves else "loss", result["best_step"])
+    metric = metric if f"valid/{metric}" in curves else "loss"
+    drawn = plots.learning_curves(curves, metric, result["best_step"]) if curves else None  # An ensemble has none.
     by_class = result["per_class"]["test"][0]
     matrix = by_class.get("confusion")
     classes, classes_shown = class_table(result["classes"], by_class)
@@ -136,7 +137,7 @@ def detail(runs: list[Run], entry: Entry, data_dir: pathlib.Path, media: dict) -
         protocol=protocol,
         summary=f"{headline} {table.spread(scores[headline])}" if headline else "",
         shown=shown_of(runs),
-        curves=plots.data_uri(drawn),
+        curves=plots.data_uri(drawn) if drawn else None,
         confusion=plots.data_uri(plots.confusion(np.array(matrix), result["classes"])) if matrix else None,
         scores=score_table(result, config["select"]),
         classes=classes,
