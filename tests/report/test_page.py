@@ -108,8 +108,8 @@ def test_no_name_becomes_markup(opened):
 def test_every_picture_is_there_and_named(opened):
     view, _, _ = opened
     widths = view.evaluate("[...document.images].map(x => x.naturalWidth)")
-    # Overviews of accuracy, mAUC and mAP, curves of four details, confusions of the three with one label, their clips.
-    assert len(widths) == 3 + 4 + 3 + 3 * 9
+    # Overviews of accuracy, mAUC and mAP; of the three details with one label curves, confusions, clips.
+    assert len(widths) == 3 + 3 + 3 + 3 * 9
     assert min(widths) > 0
     assert view.evaluate("[...document.images].every(x => x.alt.length > 10)")
 
