@@ -25,9 +25,8 @@ class Grid(NamedTuple):
     published: float | None
 
 
-def summarise(runs: list[Run], measure: Measure | None) -> list[Grid]:
-    """The grids among the finished runs, protocol after protocol; of several splits the means. measure: None without
-    any runs."""
+def summarise(runs: list[Run], measure: Measure) -> list[Grid]:
+    """The grids among the finished runs, protocol after protocol; of several splits the means."""
     grids = []
     for row, protocol in sorted(run_keys(runs), key=lambda key: protocol_order(key[1])):
         own = [run for run in runs if (run.row, run.protocol) == (row, protocol)]

@@ -70,7 +70,7 @@ def write(study: str, rows: dict, own: dict[str, dict], workdir: pathlib.Path, d
     for suffix, text in texts.items():
         write_atomically(workdir / f"table.{suffix}", text)
     wanted = list(entries[0].published) if entries else []
-    found = grids.summarise(runs, wanted[0] if wanted else None)
+    found = grids.summarise(runs, wanted[0]) if wanted else []
     if found:
         write_atomically(workdir / "grid.md", grids.markdown(found))
     write_atomically(workdir / "report.html", render(study, entries, wanted, runs, found, note, data_dir))
