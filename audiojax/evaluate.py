@@ -1,5 +1,6 @@
 """A pass over a split: the scores of every example, in the order of its part."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -12,9 +13,9 @@ from audiojax.data.splits import Part
 
 
 class Scores(NamedTuple):
-    """score: float32 [replicas, N, classes], probabilities. loss: float32 [replicas, N]."""
+    """score: float32 [replicas, N, classes], probabilities; None where a task has none. loss: float32 [replicas, N]."""
 
-    score: np.ndarray
+    score: np.ndarray | None
     loss: np.ndarray
 
 
@@ -30,26 +31,38 @@ class Evaluator:
     def __init__(self, task, source, parts, mesh: jax.sharding.Mesh, batch_size: int, replicas: int):
         shards = mesh.shape["data"]
         self._batch_size = -(-batch_size // shards) * shards
-        self._source, self._parts, self._mesh = source, parts, mesh
-
-        def call(params, model_state, data, x):
-            batch = source.take(data, x)
-            one = lambda params, model_state: task.eval_step(params, model_state, batch)
-            return meshes.over_replicas(one, replicas)(params, model_state)
-
-        everywhere = jax.sharding.NamedSharding(mesh, meshes.REPLICATED)
-        self._call = jax.jit(call, out_shardings=everywhere)
+        self._source, self._parts, self._mesh, self._replicas = source, parts, mesh, replicas
+        self._eval_step = self._compiled(task.eval_step)
 
     def scores(self, name: str, params: Any, model_state: Any) -> Scores:
         """Scores part `name` with weights that have a leading replica axis."""
-        examples = len(self._parts[name].id)
-        rows = order.evaluation_rows(examples, self._batch_size)
+        outputs = self._over(name, self._eval_step, params, model_state, np.arange(len(self._parts[name].id)))
+        return Scores(outputs.get("score"), outputs["loss"])
+
+    def outputs(self, name: str, function: Callable, best, chosen: np.ndarray) -> dict[str, np.ndarray]:
+        """What `function` of (params, model_state, batch) gives for the examples `chosen` of part `name`.
+
+        best: has params and model_state, with a leading replica axis. The function returns a dict of arrays [B, ...],
+        this one a dict of arrays [replicas, chosen, ...].
+        """
+        return self._over(name, self._compiled(function), best.params, best.model_state, chosen)
+
+    def _compiled(self, function: Callable) -> Callable:
+        def call(params, model_state, data, x):
+            batch = self._source.take(data, x)
+            one = lambda params, model_state: function(params, model_state, batch)
+            return meshes.over_replicas(one, self._replicas)(params, model_state)
+
+        return jax.jit(call, out_shardings=jax.sharding.NamedSharding(self._mesh, meshes.REPLICATED))
+
+    def _over(self, name: str, call: Callable, params: Any, model_state: Any, chosen: np.ndarray) -> dict:
+        rows = order.evaluation_rows(len(chosen), self._batch_size)
         data = self._source.data(name)
-        feed = self._source.feed(name, range(len(rows)), lambda call: rows[call], meshes.EVALUATION)
-        outputs = [self._call(params, model_state, data, x) for x in feed]
+        feed = self._source.feed(name, range(len(rows)), lambda call: chosen[rows[call]], meshes.EVALUATION)
+        outputs = [call(params, model_state, data, x) for x in feed]
         # The last batch is padded; its surplus is cut off here.
-        joined = (np.concatenate([np.asarray(output[field]) for output in outputs], 1) for field in Scores._fields)
-        return Scores(*(field[:, :examples] for field in joined))
+        joined = lambda field: np.concatenate([np.asarray(output[field]) for output in outputs], 1)
+        return {field: joined(field)[:, : len(chosen)] for field in outputs[0]}
 
     def report(self, name: str, scores: Scores) -> "Report":
         """What the scores of a part amount to."""
@@ -68,7 +81,10 @@ class Report(NamedTuple):
 
 
 def report(part: Part, scores: Scores) -> Report:
-    """Scores of a part's windows, and of its clips by the mean of their windows' probabilities."""
+    """Scores of a part's windows, and of its clips by the mean of their windows' probabilities; without probabilities
+    the mean loss alone."""
+    if scores.score is None:
+        return Report({"loss": scores.loss.mean(1, dtype=np.float64).tolist()}, [{} for _ in scores.loss])
     summaries, classes = [], []
     for score_NK, loss_N in zip(*scores):
         by_class = metrics.by_class(score_NK, part.label)
@@ -83,15 +99,27 @@ def report(part: Part, scores: Scores) -> Report:
     return Report({metric: [summary[metric] for summary in summaries] for metric in summaries[0]}, classes)
 
 
+def clips(part: Part, scores: Scores) -> tuple[np.ndarray, np.ndarray]:
+    """Of the first replica: a row of each clip, and the mean of its windows' probabilities [clips, classes]."""
+    pooled = metrics.pool(part.id, scores.score[0], scores.loss[0])
+    return pooled[:2] if pooled else (np.arange(len(part.id)), scores.score[0])
+
+
+def select(scores: Scores, chosen: np.ndarray) -> Scores:
+    """The scores of the examples at `chosen`, a mask or indices."""
+    return Scores(*(None if values is None else values[:, chosen] for values in scores))
+
+
 def intervals(part: Part, scores: Scores) -> dict[str, list[list[float]]]:
     """95 % confidence intervals of the metrics that are means over examples, [low, high] a replica.
 
     Groups are drawn, never single windows or clips: those of one group stand or fall together.
     """
     each = []
-    for score_NK, loss_N in zip(*scores):
+    for replica, loss_N in enumerate(scores.loss):
+        score_NK = None if scores.score is None else scores.score[replica]
         found = metrics.intervals(score_NK, part.label, loss_N, part.group)
-        if pooled := metrics.pool(part.id, score_NK, loss_N):
+        if score_NK is not None and (pooled := metrics.pool(part.id, score_NK, loss_N)):
             first, score_MK, loss_M = pooled
             clips = metrics.intervals(score_MK, part.label[first], loss_M, part.group[first])
             found |= {f"{metric}_group": value for metric, value in clips.items()}

@@ -189,14 +189,20 @@ def spectrogram_image(
     range_db: float,
     divisor: float,
 ) -> jax.Array:
-    """Spectrogram as an image: float32 [B, height, width, 1], row 0 at 0 Hz, time from left to right.
+    """Spectrogram of each clip, without what follows its end, as an image: float32 [B, height, width, 1].
 
-    Decibels below the clip's greatest magnitude, 0 to -range_db, brought to height x width by linear interpolation
-    (where it shrinks, with a triangular kernel as wide as the pixels it merges) and divided by `divisor`.
+    Row 0 is at 0 Hz, time runs from left to right. Decibels below the clip's greatest magnitude, 0 to -range_db,
+    brought to height x width by linear interpolation (where it shrinks, with a triangular kernel as wide as the pixels
+    it merges) and divided by `divisor`.
     """
     power_BFK = _framewise(_power, audio_BT, n_fft, hop_samples, centred)
-    image_BKF = _decibels(power_BFK, "max", range_db).swapaxes(1, 2)
-    return (jax.image.resize(image_BKF, (len(image_BKF), height, width), "linear") / divisor)[..., None]
+    margin = 0 if centred else n_fft
+    frames_B = jnp.clip(1 + (length_B - margin) // hop_samples, 1, power_BFK.shape[1])
+    inside_BF1 = jnp.arange(power_BFK.shape[1])[:, None] < frames_B[:, None, None]
+    level_BFK = _decibels(jnp.where(inside_BF1, power_BFK, 0), "max", range_db)
+    image_BWK = _resize_time(level_BFK, frames_B, width)
+    image_BWH = jax.image.resize(image_BWK, (*image_BWK.shape[:2], height), "linear")
+    return (image_BWH.swapaxes(1, 2) / divisor)[..., None]
 
 
 def stft(x_BT: jax.Array, n_fft: int, hop_samples: int, centred: bool = True) -> jax.Array:
@@ -315,6 +321,26 @@ def _decibels(power_BFK: jax.Array, reference: float | str, top_db: float | None
     offset = decibels(greatest_B11 if reference == "max" else jnp.float32(reference))
     level_BFK = decibels(power_BFK) - offset
     return level_BFK if top_db is None else jnp.maximum(level_BFK, decibels(greatest_B11) - offset - top_db)
+
+
+def _resize_time(x_BFK: jax.Array, frames_B: jax.Array, width: int) -> jax.Array:
+    """The first frames_B frames of each clip as `width` ones: [B, width, K], as `jax.image.resize` does by "linear".
+
+    Frame by frame that a column sees, because a matrix for every clip is mostly zeros.
+    """
+    scale_B1 = frames_B[:, None] / width
+    reach_B1 = jnp.maximum(scale_B1, 1)
+    centre_BW = (jnp.arange(width) + 0.5) * scale_B1 - 0.5
+    first_BW = jnp.ceil(centre_BW - reach_B1).astype(int)
+    columns_BWK, total_BW = 0, 0
+    for nth in range(2 * math.ceil(max(x_BFK.shape[1] / width, 1)) + 1):
+        frame_BW = first_BW + nth
+        weight_BW = jnp.maximum(0, 1 - jnp.abs(frame_BW - centre_BW) / reach_B1)
+        weight_BW = jnp.where((frame_BW >= 0) & (frame_BW < frames_B[:, None]), weight_BW, 0)
+        frame_BW = jnp.clip(frame_BW, 0, x_BFK.shape[1] - 1)
+        columns_BWK += weight_BW[..., None] * jnp.take_along_axis(x_BFK, frame_BW[..., None], axis=1)
+        total_BW += weight_BW
+    return columns_BWK / total_BW[..., None]
 
 
 @functools.lru_cache

@@ -112,28 +112,28 @@ def pool(id_N: np.ndarray, score_NK: np.ndarray, loss_N: np.ndarray) -> tuple | 
 
 
 def intervals(
-    score_NK: np.ndarray, label: np.ndarray, loss_N: np.ndarray, group_N: np.ndarray, draws: int = 1000
+    score_NK: np.ndarray | None, label: np.ndarray, loss_N: np.ndarray, group_N: np.ndarray, draws: int = 1000
 ) -> dict[str, list[float]]:
     """95 % confidence intervals [low, high] by bootstrap over groups (percentiles), always with the same draws.
 
     Returns:
-      of the loss; for single labels also of accuracy, top3, top5, map_at_3 and macro_f1.
+      of the loss; for scores of single labels also of accuracy, top3, top5, map_at_3 and macro_f1.
     """
     groups, member = np.unique(group_N, return_inverse=True)
-    values = {"loss": np.asarray(loss_N, float)}
-    if label.ndim == 1:
+    values, single = {"loss": np.asarray(loss_N, float)}, score_NK is not None and label.ndim == 1
+    if single:
         values |= by_example(score_NK, label)
+        classes = score_NK.shape[1]
+        pair_N = label * classes + score_NK.argmax(1)
     size_G = np.bincount(member)
     sums_MG = np.stack([np.bincount(member, value_N) for value_N in values.values()])
-    classes = score_NK.shape[1]
-    pair_N = label * classes + score_NK.argmax(1) if label.ndim == 1 else None
 
     def drawn(rng: np.random.Generator) -> dict[str, float]:
         """The metrics of as many groups, drawn with replacement."""
         groups_drawn = rng.integers(len(groups), size=len(groups), dtype=np.uint32)
         drawn_G = np.bincount(groups_drawn, minlength=len(groups)).astype(float)
         means = dict(zip(values, sums_MG @ drawn_G / (size_G @ drawn_G)))
-        if label.ndim == 1:
+        if single:
             confusion = np.bincount(pair_N, drawn_G[member], classes**2)
             means["macro_f1"] = macro_f1(confusion.reshape(classes, classes))
         return means

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from audiojax.errors import ConfigError
+from audiojax.state import TrainState
 
 
 class Average(NamedTuple):
@@ -15,6 +16,35 @@ class Average(NamedTuple):
 
     weight: jax.Array
     total: Any
+
+
+class Optimiser:
+    """How a TrainState begins and moves, by a config's section `optim`: see `make`, whose errors it raises."""
+
+    def __init__(self, config, total_steps: int):
+        self._lr, self._optax = config.lr, make(config, total_steps)
+        self._average_decay = average_decay(config, total_steps) if config.average_share else None
+
+    def start(self, params: Any, model_state: Any, settings: dict[str, jax.Array]) -> TrainState:
+        """The state before the first step."""
+        average = start_average((params, model_state)) if self._average_decay else None
+        opt_state = self._optax.init(params)
+        return TrainState(jnp.zeros((), jnp.int32), params, model_state, opt_state, average, settings)
+
+    def step(self, state: TrainState, grads: Any, model_state: Any) -> TrainState:
+        """The state after a step along the gradient of its parameters. model_state: the new one."""
+        updates, opt_state = self._optax.update(grads, state.opt_state, state.params)
+        if "optim.lr" in state.settings:
+            updates = optax.tree.scale(state.settings["optim.lr"] / self._lr, updates)
+        params, average = optax.apply_updates(state.params, updates), state.average
+        if self._average_decay:
+            average = add_to_average(average, (params, model_state), self._average_decay)
+        return TrainState(state.step + 1, params, model_state, opt_state, average, state.settings)
+
+    def evaluated(self, state: TrainState):
+        """What is evaluated and kept of a state: (params, model_state)."""
+        live = state.params, state.model_state
+        return averaged(state.average, live) if self._average_decay else live
 
 
 def make(config, total_steps: int) -> optax.GradientTransformation:

@@ -34,6 +34,7 @@ class Trainer:
             raise ConfigError(f"select={config.select!r} is unknown; metrics: {', '.join(metrics.NAMES)}.")
         self._settings = grid.settings(config)
         self._seeds = config.seed + np.arange(config.replicas) * (not self._settings)  # one seed for a grid
+        self.parts = parts
         self.evaluator = Evaluator(task, source, parts, mesh, config.eval_batch_size, config.replicas)
         self._by_replica = jax.sharding.NamedSharding(mesh, meshes.STATE)
         everywhere = jax.sharding.NamedSharding(mesh, meshes.REPLICATED)
@@ -43,13 +44,15 @@ class Trainer:
         self._compiled: set[int] = set()  # lengths of the calls compiled so far
         self.time_s = {"compile": 0.0, "train": 0.0, "input": 0.0, "eval": 0.0}
 
-    def run(self) -> tuple[Best, int]:
+    def run(self, start_from: Checkpoints | None = None) -> tuple[Best, int]:
         """Trains from the newest checkpoint, or the start, to the end; returns what validation chose and steps done.
+
+        start_from: the checkpoints of a run of the same network, whose chosen weights are the first ones of this run.
 
         Raises:
           NonFiniteError: the loss or the gradient stopped being finite. Interrupted: SIGINT or SIGTERM; all is saved.
         """
-        state, best = self._start()
+        state, best = self._start(start_from)
         step = int(state.step[0])
         seeds = meshes.put(self._seeds.astype(np.uint32), self._mesh, meshes.STATE)
         calls = self._calls(step)
@@ -69,7 +72,7 @@ class Trainer:
         self._checkpoints.wait()
         return best, step
 
-    def _start(self) -> tuple[TrainState, Best]:
+    def _start(self, start_from: Checkpoints | None) -> tuple[TrainState, Best]:
         """The state to begin with: restored where there is a checkpoint."""
         keys = jax.vmap(jax.random.key)(jnp.asarray(self._seeds))
         data = self._source.data("train")
@@ -87,6 +90,9 @@ class Trainer:
         step = self._checkpoints.latest_step()
         if step is None:
             self._writer.begin(0)
+            if start_from:
+                chosen = start_from.restore({"state": state, "best": best})[0]["best"]
+                state = state.replace(params=chosen.params, model_state=chosen.model_state)
             return state, best
         tree, progress = self._checkpoints.restore({"state": state, "best": best})
         self.time_s = progress["time_s"]

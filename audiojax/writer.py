@@ -56,14 +56,19 @@ class Writer:
     def predictions(self, split: str, part, score: np.ndarray) -> None:
         """predictions/SPLIT.npz: id, offset (the window's in its clip), subset, label, each [N], score [N, classes]
         ([replicas, N, classes] where there are several)."""
+        score = score[0] if len(score) == 1 else score
+        columns = dict(id=part.id, offset=part.offset, subset=part.subset, label=part.label)
+        self.arrays(f"predictions/{split}", **columns, score=score)
+
+    def arrays(self, name: str, **arrays: np.ndarray) -> None:
+        """NAME.npz in the run's folder, at once or not at all."""
         if not self._main:
             return
-        folder = self._workdir / "predictions"
-        folder.mkdir(exist_ok=True)
-        temporary = folder / f".{split}.npz"
-        score = score[0] if len(score) == 1 else score
-        np.savez(temporary, id=part.id, offset=part.offset, subset=part.subset, label=part.label, score=score)
-        temporary.replace(folder / f"{split}.npz")
+        path = self._workdir / f"{name}.npz"
+        path.parent.mkdir(exist_ok=True)
+        temporary = path.with_name(f".{path.name}")
+        np.savez(temporary, **arrays)
+        temporary.replace(path)
 
     def result(self, result: dict) -> None:
         """result.json, last and at once: it marks the run as finished."""

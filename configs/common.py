@@ -25,6 +25,9 @@ def base() -> ConfigDict:
                 test_fold="",  # the fold that is test
                 group_file="",  # csv of clip and group (or artist), in place of the data set's groups
                 strict=True,  # stop on unreadable files instead of leaving them out
+                hide=dict(share=0.0, wrong=0.0),  # of the training clips, made unverified; of these, labelled wrong
+                label_file="",  # csv of clip, label (subset, weight): train is these clips; or the run that wrote one
+                subset_weights=dict(),  # of the loss, by subset of the training clips; 0 leaves it out
                 exclude_classes=(),
                 # Examples are windows of clips. 0 s: whole clips; hop of 0: window after window.
                 segment=dict(seconds=0.0, hop_s=0.0, shortest_s=0.0, pad="zeros"),  # pad: or "repeat"

@@ -20,7 +20,6 @@ from tests.conftest import ROOT, SHARED_DATA
 
 RATE_HZ = 22_050
 MEL = dict(sample_rate_hz=RATE_HZ, mels=64)
-LENGTH = None  # The spectral front ends do not read it.
 
 
 @pytest.fixture(scope="module", params=["chirps", "real"])
@@ -45,7 +44,8 @@ def frames(request) -> dict:
 
 def features(name: str, audio_BT, **config) -> jax.Array:
     """A front end chosen and compiled as a task does it."""
-    return jax.jit(named(frontend, "frontend", {"name": name} | config))(jnp.asarray(audio_BT), LENGTH)
+    function = jax.jit(named(frontend, "frontend", {"name": name} | config))
+    return function(jnp.asarray(audio_BT), jnp.full(len(audio_BT), audio_BT.shape[1]))  # whole clips
 
 
 def floats(audio_BT: np.ndarray) -> np.ndarray:
@@ -122,6 +122,20 @@ def test_spectrogram_image_spans_the_range_and_keeps_the_picture(audio_BT):
     assert wide.shape == (3, 513, 195, 1) and wide.min() > -1e-6 and wide.max() < 1 + 1e-6
     np.testing.assert_allclose(wide[:, :, 1::3], same, atol=1e-5)  # the centre of each column's three
     np.testing.assert_allclose(wide[:, :, 2:-1:3], (2 * same[:, :, :-1] + same[:, :, 1:]) / 3, atol=1e-5)
+
+
+@pytest.mark.parametrize("width", [7, 40])
+@pytest.mark.parametrize("centred", [True, False])
+def test_spectrogram_image_is_of_the_clip_alone_and_as_jax_resizes_it(audio_BT, width, centred):
+    frames = dict(n_fft=256, hop_samples=100, centred=centred)
+    image = dict(height=20, width=width, range_db=60.0, divisor=-80.0)
+    length_B = np.array([500, 3000, audio_BT.shape[1]])[: len(audio_BT)]
+    padded = np.where(np.arange(audio_BT.shape[1]) < length_B[:, None], audio_BT, 0)
+    found = frontend.spectrogram_image(padded, length_B, **frames, **image)
+    for ours, x, length in zip(found, audio_BT, length_B):
+        stft = librosa.stft(x[:length] / np.float32(32768), **of_librosa(frames))
+        level = librosa.amplitude_to_db(np.abs(stft), ref=np.max, top_db=60.0)
+        np.testing.assert_allclose(ours[..., 0], jax.image.resize(level, (20, width), "linear") / -80, atol=2e-4)
 
 
 def test_normalised_features_have_no_mean_and_unit_variance_over_time():
@@ -213,7 +227,7 @@ def test_lower_precision_does_not_leak_in(name):
 def test_what_cannot_be_computed_is_an_error(name, wrong):
     feature = named(frontend, "frontend", {"name": name} | SETTINGS[name] | wrong)
     with pytest.raises(ConfigError, match=next(reversed(wrong)) if "centred" not in wrong else "n_fft"):
-        jax.eval_shape(lambda audio: feature(audio, LENGTH), jax.ShapeDtypeStruct((1, 2000), jnp.int16))
+        jax.eval_shape(lambda audio: feature(audio, jnp.array([2000])), jax.ShapeDtypeStruct((1, 2000), jnp.int16))
 
 
 def test_every_scientific_value_is_asked_for():

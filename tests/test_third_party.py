@@ -18,6 +18,7 @@ from audiojax.losses import sigmoid_cross_entropy
 from audiojax.tasks import supervised
 from tests.conftest import config_of
 from tests.models.test_models import CLIPS, STUDIES, TRAINED
+from tests.models.test_models import network as network_of
 
 needs_torch = pytest.mark.skipif(
     not importlib.util.find_spec("torch"), reason="PyTorch, of the extra `peers`, is not installed"
@@ -28,6 +29,7 @@ needs_keras = pytest.mark.skipif(
 
 STAGES_1D = (("standardise",), ("conv", 6, 3, 2), ("pool", 2), ("recurrent", 3), ("dropout", 0.5), ("dense", 7))
 IMAGE = (("image",), ("conv", 4, 3, 1), ("pool", 2))
+STAGES_VGG = (("conv", 4, 3, 2, "leaky_relu"), ("pool", 2), ("dense", 6, "selu"))
 STAGES_2D = (*IMAGE, ("conv", 5, 3, 2), ("dense", 6))
 STAGES_RCNN = (*IMAGE, ("sequence",), ("recurrent", 3), ("average",))
 NETWORKS = {
@@ -42,6 +44,8 @@ NETWORKS = {
     "1d": (config_of("fagan_gtzan", "rcnn1d_fc", model__stages=STAGES_1D), (41, 12)),
     "1d gru": (config_of("fagan_gtzan", "rcnn1d_fc", model__stages=STAGES_1D, model__cell="gru"), (41, 12)),
     "2d": (config_of("fagan_gtzan", "rcnn2d", model__stages=STAGES_2D), (21, 14)),
+    "vgg": (config_of("ntu_freesound", "vgg_small", model__stages=STAGES_VGG), (21, 14, 1)),
+    "autoencoder": (config_of("ntu_freesound", "autoencoder", model__filters=(4, 5), model__latent=7), (21, 14, 1)),
     "2d to sequence": (config_of("fagan_gtzan", "rcnn2d", model__stages=STAGES_RCNN), (21, 14)),
     "decision": (config_of("beyond_audioset", "decision_level", model__hidden=(8, 7, 6)), (10, 12)),
     "multi": (config_of("beyond_audioset", "multi_level", model__hidden=(8, 7, 6)), (10, 12)),
@@ -63,9 +67,9 @@ NETWORKS = {
 
 @functools.cache
 def case(network: str) -> tuple[dict, tuple[int, ...], dict, np.ndarray, np.ndarray]:
-    """Model section, shape of the features, variables, features and our logits."""
+    """Model section, shape of the features, variables, features and our logits (of an autoencoder its outputs)."""
     config, shape = NETWORKS[network]
-    model = supervised.build_model(config, np.zeros(5))
+    model = network_of(config, 5)
     x = np.array(jax.random.normal(jax.random.key(0), (4, *shape)))
     shapes = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(1), x)
     rng = np.random.default_rng(0)
@@ -78,8 +82,15 @@ def case(network: str) -> tuple[dict, tuple[int, ...], dict, np.ndarray, np.ndar
         shape,
         variables,
         x,
-        np.array(jax.jit(functools.partial(model.apply, train=False))(variables, x)),
+        together(jax.jit(functools.partial(model.apply, train=False))(variables, x)),
     )
+
+
+def together(outputs) -> np.ndarray:
+    """A network's output, or all of them flattened: [B, ...]."""
+    if not isinstance(outputs, (tuple, list)):
+        return np.array(outputs)
+    return np.concatenate([np.array(output).reshape(len(output), -1) for output in outputs], axis=1)
 
 
 def features_of(study: str, row: str) -> tuple[dict, tuple[int, ...], int]:
@@ -101,7 +112,8 @@ def test_pytorch_twin_gives_our_logits(network):
     twin = pytorch.build(model, shape, 5)
     pytorch.load(twin, **variables)
     with torch.no_grad():
-        theirs = twin.eval()(torch.from_numpy(x)).numpy()
+        outputs = twin.eval()(torch.from_numpy(x))
+    theirs = together(tuple(o.numpy() for o in outputs) if isinstance(outputs, tuple) else outputs.numpy())
     np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-4)
 
 
@@ -164,7 +176,7 @@ def in_keras(backend: str, cases: list[tuple], rows: list[tuple]) -> tuple[list[
         twin = keras.build(model, shape, 5)
         keras.load(twin, **variables)
         # Called as it is, it would be compiled operation by operation in JAX; TensorFlow needs longer to trace it.
-        logits.append(np.asarray(twin(x) if backend == "tensorflow" else twin.predict(x, verbose=0)))
+        logits.append(together(twin(x) if backend == "tensorflow" else twin.predict(x, verbose=0)))
     counts = [sum(math.prod(w.shape) for w in keras.build(*row).trainable_weights) for row in rows]
     return logits, counts
 

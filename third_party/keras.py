@@ -5,6 +5,7 @@ gives ours, by which `load` copies the variables. Keras reads its back end from 
 """
 
 import collections
+import math
 
 import keras
 import numpy as np
@@ -46,6 +47,7 @@ class Maker:
 def build(model: dict, shape: tuple[int, ...], classes: int) -> keras.Model:
     """The twin of `audiojax.models.NAME.Model` for features of `shape`, (T, F) or (T, F, C)."""
     networks = {"mlp": mlp, "lstm": lstm, "cnn1d": cnn1d, "gcnn": gcnn, "attention": attention, "cnn": cnn}
+    networks["autoencoder"] = autoencoder
     if model["name"] not in networks:
         raise ValueError(f"there is no twin of model {model['name']!r}")
     x = keras.Input(shape)
@@ -135,7 +137,7 @@ def attention(x, model: dict, classes: int, make: Maker):
 
 
 def cnn(x, model: dict, classes: int, make: Maker):
-    normal_relu = lambda x: ops.relu(make.norm(momentum=0.9)(x))
+    activate = lambda x, name="relu": activation_of(name)(make.norm(momentum=0.9)(x))
     for name, *numbers in model["stages"]:
         axes = len(x.shape) - 2
         match name, numbers:
@@ -145,9 +147,9 @@ def cnn(x, model: dict, classes: int, make: Maker):
                 x = ops.expand_dims(x, -1)
             case "sequence", []:
                 x = layers.Reshape((x.shape[1], -1))(x)
-            case "conv", [filters, kernel, stride]:
+            case "conv", [filters, kernel, stride, *activation]:
                 convolution = make.conv(axes, filters, kernel, strides=stride, padding="same", use_bias=False)
-                x = normal_relu(convolution(x))
+                x = activate(convolution(x), *activation)
             case "pool", [width]:
                 x = (layers.MaxPooling1D, layers.MaxPooling2D)[axes - 1](width)(x)
             case "recurrent", [units]:
@@ -156,11 +158,35 @@ def cnn(x, model: dict, classes: int, make: Maker):
                 x = layers.Dropout(rate)(x)
             case "average", []:
                 x = ops.mean(x, tuple(range(1, axes + 1)))
-            case "dense", [units]:
-                x = normal_relu(make.dense(units, use_bias=False)(layers.Flatten()(x)))
+            case "dense", [units, *activation]:
+                x = activate(make.dense(units, use_bias=False)(layers.Flatten()(x)), *activation)
             case _:
                 raise ValueError(f"there is no twin of stage {(name, *numbers)}")
     return make.logits(classes)(layers.Flatten()(x))
+
+
+def activation_of(name: str):
+    """A function of `keras.ops`; a leaky ReLU with Flax's slope."""
+    return (lambda x: ops.leaky_relu(x, 0.01)) if name == "leaky_relu" else getattr(ops, name)
+
+
+def autoencoder(x, model: dict, classes: int, make: Maker):
+    activate = lambda x: ops.leaky_relu(make.norm(momentum=0.9)(x), 0.01)
+    outer = []
+    for filters in model["filters"]:
+        outer.append(x.shape[1:])
+        x = activate(make.conv(2, filters, 3, strides=2, padding="same", use_bias=False)(x))
+    inner = x.shape[1:]
+    latent = make.dense(model["latent"])(layers.Flatten()(x))
+    x = layers.Reshape(inner)(activate(make.dense(math.prod(inner), use_bias=False)(latent)))
+    for number, (height, width, channels) in enumerate(reversed(outer), 1):
+        last = number == len(outer)
+        x = make.conv(2, 4 * channels, 3, padding="same", use_bias=last)(x)
+        _, rows, columns, _ = x.shape
+        x = ops.transpose(ops.reshape(x, (-1, rows, columns, 2, 2, channels)), (0, 1, 3, 2, 4, 5))
+        x = ops.reshape(x, (-1, 2 * rows, 2 * columns, channels))[:, :height, :width]
+        x = x if last else activate(x)
+    return latent, x
 
 
 def prepare(model: keras.Model, loss: str, lr: float) -> None:

@@ -114,6 +114,45 @@ class Attention(nn.Module):
             yield self.logits
 
 
+def doubled(x):
+    """Four channels as 2 × 2 pixels, the pixel before the channel: [B, 4 C, H, W] to [B, C, 2 H, 2 W]."""
+    return x.unflatten(1, (2, 2, -1)).permute(0, 3, 4, 1, 5, 2).flatten(4, 5).flatten(2, 3)
+
+
+class Autoencoder(nn.Module):
+    """`audiojax.models.autoencoder`, on x_BHWC: latent and reconstruction."""
+
+    def __init__(self, model: dict, shape: tuple[int, ...]):
+        super().__init__()
+        channels, sizes, outer = shape[-1], list(shape[:-1]), []
+        down, up = [], []
+        for filters in model["filters"]:
+            outer.append((*sizes, channels))
+            down += [*convolution(channels, filters, 3, 2, sizes), nn.BatchNorm2d(filters), nn.LeakyReLU(0.01)]
+            channels, sizes = filters, [-(-size // 2) for size in sizes]
+        self.inner = (*sizes, channels)
+        self.down = nn.Sequential(*down, nn.Flatten())
+        self.latent = dense(math.prod(self.inner), model["latent"], flattened=self.inner)
+        self.grow = nn.Sequential(
+            dense(model["latent"], math.prod(self.inner), bias=False), nn.BatchNorm1d(math.prod(self.inner))
+        )
+        for number, (height, width, wanted) in enumerate(reversed(outer), 1):
+            last = number == len(outer)
+            up += [nn.Conv2d(channels, 4 * wanted, 3, padding=1, bias=last), Axes(doubled)]
+            up.append(Axes(lambda x, height=height, width=width: x[:, :, :height, :width]))
+            up += [] if last else [nn.BatchNorm2d(wanted), nn.LeakyReLU(0.01)]
+            channels = wanted
+        self.up = nn.Sequential(*up)
+
+    def forward(self, x):
+        latent = self.latent(self.down(x.movedim(-1, 1)))
+        x = nn.functional.leaky_relu(self.grow(latent), 0.01).unflatten(1, self.inner).movedim(-1, 1)
+        return latent, self.up(x).movedim(1, -1)
+
+
+ACTIVATIONS = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "selu": nn.SELU}  # a leaky ReLU's slope is 0.01 in both
+
+
 def build(model: dict, shape: tuple[int, ...], classes: int) -> nn.Module:
     """The twin of `audiojax.models.NAME.Model` for features of `shape`, (T, F) or (T, F, C)."""
     model = dict(model)
@@ -130,6 +169,8 @@ def build(model: dict, shape: tuple[int, ...], classes: int) -> nn.Module:
             return Attention(shape[-1], model, classes)
         case "cnn":
             return cnn(model, shape, classes)
+        case "autoencoder":
+            return Autoencoder(model, shape)
     raise ValueError(f"there is no twin of model {model['name']!r}")
 
 
@@ -249,9 +290,9 @@ def cnn(model: dict, shape: tuple[int, ...], classes: int) -> nn.Module:
             case "sequence", []:
                 layers.append(Axes(lambda x: x.permute(0, 3, 1, 2).flatten(1, 2)))
                 sizes, channels = sizes[:1], channels * sizes[1]
-            case "conv", [filters, kernel, stride]:
+            case "conv", [filters, kernel, stride, *activation]:
                 layers += convolution(channels, filters, kernel, stride, sizes)
-                layers += [(nn.BatchNorm1d, nn.BatchNorm2d)[kind](filters), nn.ReLU()]
+                layers += [(nn.BatchNorm1d, nn.BatchNorm2d)[kind](filters), ACTIVATIONS[(*activation, "relu")[0]]()]
                 sizes, channels = [-(-size // stride) for size in sizes], filters
             case "pool", [width]:
                 layers.append((nn.MaxPool1d, nn.MaxPool2d)[kind](width))
@@ -264,9 +305,10 @@ def cnn(model: dict, shape: tuple[int, ...], classes: int) -> nn.Module:
             case "average", []:
                 layers.append(Axes(lambda x: x.flatten(2).mean(2)))
                 sizes = []
-            case "dense", [units]:
+            case "dense", [units, *activation]:
                 flatten()
-                layers += [dense(channels, units, False, flattened), nn.BatchNorm1d(units), nn.ReLU()]
+                layers += [dense(channels, units, False, flattened), nn.BatchNorm1d(units)]
+                layers.append(ACTIVATIONS[(*activation, "relu")[0]]())
                 channels, flattened = units, None
             case _:
                 raise ValueError(f"there is no twin of stage {(name, *numbers)}")

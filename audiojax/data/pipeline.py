@@ -48,7 +48,8 @@ class Stream:
         dataset = tf.data.Dataset.range(len(calls)).map(fetch, READERS, deterministic=True)
         for call, inputs in dataset.prefetch(READERS).as_numpy_iterator():
             shape, block, rows = block_of(int(call))
-            local = {"input": inputs, "length": part.length[rows], "label": part.label[rows]}
+            columns = {"length": part.length, "label": part.label, "weight": part.weight}
+            local = {"input": inputs} | {name: column[rows] for name, column in columns.items()}
             yield meshes.put_block(local, block, shape, self._mesh, spec)
 
     def take(self, data: dict, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:

@@ -25,12 +25,13 @@ class Resident:
             raise DataError(f"a split of {largest:,} steps cannot be indexed on a device; use data.source=stream.")
 
     def data(self, name: str) -> dict[str, jax.Array]:
-        """The inputs of a part's split, and start, length and label of its windows, on every device."""
+        """The inputs of a part's split, and start, length, label and weight of its windows, on every device."""
         if name not in self._data:
             part, put = self._parts[name], lambda tree: meshes.put(tree, self._mesh, meshes.REPLICATED)
             if part.split not in self._inputs:
                 self._inputs[part.split] = put(self._prepared.inputs(part.split))
-            windows = put({"start": part.start.astype(np.int32), "length": part.length, "label": part.label})
+            columns = {"length": part.length, "label": part.label, "weight": part.weight}
+            windows = put({"start": part.start.astype(np.int32)} | columns)
             self._data[name] = {"inputs": self._inputs[part.split]} | windows
         return self._data[name]
 
@@ -48,7 +49,7 @@ class Resident:
         read = lambda start: jax.lax.dynamic_slice_in_dim(inputs, start, read_steps)
         windows = jax.vmap(read)(data["start"][rows.ravel()]).reshape(*rows.shape, read_steps, *inputs.shape[1:])
         filled = segments.fill(windows, length, self._steps, self._pad)
-        return {"input": filled, "length": length, "label": data["label"][rows]}
+        return {"input": filled, "length": length, "label": data["label"][rows], "weight": data["weight"][rows]}
 
 
 def fits(prepared: Prepared, parts: dict[str, Part]) -> bool:

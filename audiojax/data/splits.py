@@ -6,11 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from audiojax.data import segments
+from audiojax.data import labels, segments
 from audiojax.data.prepared import Prepared
 from audiojax.errors import ConfigError, DataError
 
 PARTS = ("train", "valid", "test")
+HIDDEN = "unverified"  # subset of the clips whose labels `hide` hides
 
 
 class Part(NamedTuple):
@@ -19,7 +20,7 @@ class Part(NamedTuple):
     split: the released split. steps: of a window. id, group, subset: str [N], of the clip.
     label: int32 [N] or multi-hot uint8 [N, classes], over `classes` of `parts`.
     start: int64 [N], where the window begins in the split's inputs. offset: int64 [N], where in its clip.
-    length: int32 [N], how many of its steps lie in the clip.
+    length: int32 [N], how many of its steps lie in the clip. weight: float32 [N], of its loss in training.
     """
 
     split: str
@@ -31,6 +32,7 @@ class Part(NamedTuple):
     start: np.ndarray
     offset: np.ndarray
     length: np.ndarray
+    weight: np.ndarray
 
     @property
     def segment(self) -> np.ndarray:
@@ -49,8 +51,9 @@ def make_parts(prepared: Prepared, protocol, data) -> tuple[dict[str, Part], lis
     Args:
       protocol: mapping with the released split behind `train`, `valid` and `test`. Where test comes from the same one
         as train, `test_fraction` of it is held out; where valid does, `valid_fraction` of what is left; by `unit`:
-        "segment" (single windows), "id" (clips) or "group".
-      data: the config's section: split_seed, exclude_classes, segment, split_file, test_fold, group_file.
+        "segment" (single windows), "id" (clips) or "group"; of the subset `judged` alone, where one is named.
+      data: the config's section: split_seed, exclude_classes, segment, split_file, test_fold, group_file, and of train
+        alone hide, label_file and subset_weights.
 
     Returns:
       the parts; names of the classes left; sentences about what is odd about them.
@@ -87,14 +90,32 @@ def make_parts(prepared: Prepared, protocol, data) -> tuple[dict[str, Part], lis
 
     cut = {id(clips): cut_windows(clips, prepared, data.segment) for clips in parts.values() if clips is not None}
     parts = {name: clips if clips is None else cut[id(clips)] for name, clips in parts.items()}
-    if parts["test"] is parts["train"]:
-        held_out = hold_out(parts["train"], protocol.get("unit"), protocol.get("test_fraction", 0.0), data.split_seed)
-        together = parts["valid"] is parts["train"]
-        parts["test"], parts["train"] = select(parts["train"], held_out), select(parts["train"], ~held_out)
-        parts["valid"] = parts["train"] if together else parts["valid"]
-    if parts["valid"] is parts["train"] or parts["valid"] is None:
-        held_out = hold_out(parts["train"], protocol.get("unit"), protocol.get("valid_fraction", 0.0), data.split_seed)
-        parts["valid"], parts["train"] = select(parts["train"], held_out), select(parts["train"], ~held_out)
+    judged = protocol.get("judged", "")
+    for name in ("test", "valid"):
+        if parts[name] is None or parts[name] is parts["train"]:
+            fraction = protocol.get(f"{name}_fraction", 0.0)
+            together = name == "test" and parts["valid"] is parts["train"]
+            held = hold_out(parts["train"], protocol.get("unit"), fraction, data.split_seed, judged)
+            parts[name] = select(parts["train"], held & is_judged(parts["train"], judged))
+            if lost := int(held.sum()) - len(parts[name].id):
+                notes.append(
+                    f"{lost} examples that are not {judged} share a {protocol.get('unit')} with {name}: left out"
+                )
+            parts["train"] = select(parts["train"], ~held)
+            parts["valid"] = parts["train"] if together else parts["valid"]
+    if data.hide.share:
+        parts["train"] = hide(parts["train"], data.hide.share, data.hide.wrong, len(classes), data.split_seed)
+        notes.append(
+            f"{data.hide.share:.0%} of the training clips count as {HIDDEN}, {data.hide.wrong:.0%} of them wrong"
+        )
+    if data.label_file:
+        if prepared.multi_label:
+            raise ConfigError(f"data.label_file is for single labels, and {prepared.name} has several a clip.")
+        parts["train"], note = relabel(parts["train"], labels.read(data.label_file, classes), classes, data.label_file)
+        notes.append(note)
+    for subset in set(data.subset_weights) - set(parts["train"].subset):
+        notes.append(f"data.subset_weights: train has no example of the subset {subset}")
+    parts["train"] = weigh(parts["train"], data.subset_weights)
     for name, part in parts.items():
         if not len(part.id):
             raise DataError(f"{name} is empty: {prepared.folder} has too few examples in {part.split}.")
@@ -109,10 +130,9 @@ def make_parts(prepared: Prepared, protocol, data) -> tuple[dict[str, Part], lis
 def open_clips(prepared: Prepared, split: str) -> Part:
     """All clips of a released split, uncut."""
     index = prepared.index(split)
-    offset = np.zeros(len(index.id), np.int64)
-    return Part(
-        split, prepared.longest, index.id, index.group, index.subset, index.label, index.start, offset, index.length
-    )
+    offset, weight = np.zeros(len(index.id), np.int64), np.ones(len(index.id), np.float32)
+    of_clip = index.id, index.group, index.subset, index.label, index.start
+    return Part(split, prepared.longest, *of_clip, offset, index.length, weight)
 
 
 def cut_windows(clips: Part, prepared: Prepared, segment) -> Part:
@@ -203,19 +223,84 @@ def assign(clips: Part, table: dict[str, str], path: str, test_fold: str) -> tup
     return parts, f"{path}: {unlisted} clips are not in it and left out, {absent} clips that it names are absent"
 
 
-def hold_out(part: Part, unit: str, fraction: float, seed: int) -> np.ndarray:
-    """Mask of the examples to hold out: `fraction` of each class's units, rounded, whole units, never all."""
+def relabel(part: Part, table: dict[str, labels.Label], classes: list[str], path) -> tuple[Part, str]:
+    """The windows of the clips in a table of labels, as it has them. Also returns how many clips one of both lacks."""
+    listed = np.isin(part.id, list(table))
+    own = select(part, listed)
+    given = [table[clip] for clip in own.id]
+    number = {name: k for k, name in enumerate(classes)}
+    own = own._replace(
+        label=np.array([number[label.label] for label in given], np.int32),
+        subset=np.array([label.subset or subset for label, subset in zip(given, own.subset)], str),
+        weight=np.array([label.weight for label in given], np.float32),
+    )
+    unlisted, absent = len(np.unique(part.id[~listed])), len(set(table) - set(part.id))
+    note = (
+        f"{path}: {unlisted} training clips are not in it and left out, {absent} clips that it names are not in train"
+    )
+    return own, note
+
+
+def hide(part: Part, share: float, wrong: float, classes: int, seed: int) -> Part:
+    """Clips of which a share counts as `HIDDEN`, a share of those with another class's label: what recipes that mend
+    labels can be judged by where all are known.
+
+    Raises:
+      ConfigError: shares that are none, or several labels a clip.
+    """
+    if not (0 <= share <= 1 and 0 <= wrong <= 1 and part.label.ndim == 1):
+        raise ConfigError(f"data.hide.share={share} and wrong={wrong} must be 0 … 1, of clips with a single label.")
+    rng = np.random.default_rng((seed, 0x41DE))
+    ids, clip_N = np.unique(part.id, return_inverse=True)
+    order_C = rng.permutation(len(ids))
+    hidden_C = order_C < round(share * len(ids))
+    wrong_C = order_C < round(wrong * share * len(ids))
+    shift_C = np.where(wrong_C, rng.integers(1, classes, len(ids)), 0)
+    label = (part.label + shift_C[clip_N]) % classes
+    subset = np.where(hidden_C[clip_N], HIDDEN, part.subset)
+    return part._replace(label=label.astype(np.int32), subset=subset)
+
+
+def weigh(part: Part, subset_weights) -> Part:
+    """The examples with their losses weighted by subset; those of weight 0 are left out.
+
+    Raises:
+      ConfigError: a negative weight.
+    """
+    weight = part.weight.copy()
+    for subset, factor in subset_weights.items():
+        if factor < 0:
+            raise ConfigError(f"data.subset_weights.{subset}={factor} must not be negative.")
+        weight[part.subset == subset] *= factor
+    return select(part._replace(weight=weight), weight > 0)
+
+
+def is_judged(part: Part, judged: str) -> np.ndarray:
+    """Mask of the examples that may be held out: those of a subset, or all."""
+    return part.subset == judged if judged else np.ones(len(part.id), bool)
+
+
+def hold_out(part: Part, unit: str, fraction: float, seed: int, judged: str = "") -> np.ndarray:
+    """Mask of the examples to hold out: `fraction` of each class's units, rounded, whole units, never all.
+
+    judged: only units with examples of this subset, counted by their classes.
+    """
     if unit not in ("segment", "id", "group"):
         raise ConfigError(f"a protocol's unit is {unit!r}; it must be 'segment', 'id' or 'group'.")
-    units, first, membership = np.unique(getattr(part, unit), return_index=True, return_inverse=True)
-    strata = part.label[first] if part.label.ndim == 1 else np.zeros(len(units), np.int32)
+    inside = is_judged(part, judged)
+    if not inside.any():
+        raise DataError(f"{part.split} has no examples of the subset {judged!r}, which this protocol holds out.")
+    key = getattr(part, unit)
+    units, first = np.unique(key[inside], return_index=True)
+    label = part.label[inside]
+    strata = label[first] if label.ndim == 1 else np.zeros(len(units), np.int32)
     rng = np.random.default_rng((seed, 0x5917))
     held = np.zeros(len(units), bool)
     for stratum in np.unique(strata):
         members = rng.permutation(np.flatnonzero(strata == stratum))
         wanted = min(round(fraction * len(members)), len(members) - 1)
         held[members[:wanted]] = True
-    return held[membership]
+    return np.isin(key, units[held])
 
 
 def class_shares(part: Part, classes: int) -> np.ndarray:

@@ -14,13 +14,14 @@ class Model(nn.Module):
       ("standardise",): each feature of the last axis to mean 0 and variance 1, by batch statistics.
       ("image",): x_BTF becomes x_BTF1, for 2D convolutions.
       ("sequence",): x_BTFC becomes x_BTF with the channels of all frequencies side by side.
-      ("conv", filters, kernel, stride): convolution padded to ceil(T / stride), batch normalisation, ReLU.
+      ("conv", filters, kernel, stride): convolution padded to ceil(T / stride), batch normalisation, ReLU, or a last
+        entry that names another activation of `flax.linen`, such as "leaky_relu".
       ("pool", width): maximum over windows of `width` that do not overlap; a remainder is dropped.
       ("recurrent", units): over time, from every step to every step.
       ("dropout", rate): of single values.
       ("average",): mean over time (and frequency). Followed by the logits it is what the mean of 1 × 1 convolutions
         down to the classes is.
-      ("dense", units): flattens, then a dense layer, batch normalisation, ReLU.
+      ("dense", units): flattens, then a dense layer, batch normalisation, ReLU or the activation named last.
     cell: of the recurrent stages, where there are some: "lstm" or "gru".
     """
 
@@ -34,7 +35,11 @@ class Model(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         init = layers.initialiser(self.kernel_init)
-        normal_relu = lambda x: nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)(x))
+
+        def activate(x, name="relu"):
+            norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)
+            return getattr(nn, name)(norm(x))
+
         x = x.astype(self.dtype)
         for name, *numbers in self.stages:
             axes = x.ndim - 2
@@ -45,11 +50,11 @@ class Model(nn.Module):
                     x = x[..., None]
                 case "sequence", []:
                     x = x.reshape(*x.shape[:2], -1)
-                case "conv", [filters, kernel, stride]:
+                case "conv", [filters, kernel, stride, *activation]:
                     convolution = layers.Conv(
                         filters, (kernel,) * axes, stride, use_bias=False, kernel_init=init, dtype=self.dtype
                     )
-                    x = normal_relu(convolution(x))
+                    x = activate(convolution(x), *activation)
                 case "pool", [width]:
                     x = layers.max_pool(x, width)
                 case "recurrent", [units]:
@@ -58,9 +63,9 @@ class Model(nn.Module):
                     x = layers.Dropout(rate)(x, train)
                 case "average", []:
                     x = x.mean(range(1, x.ndim - 1))
-                case "dense", [units]:
-                    x = x.reshape(x.shape[0], -1)
-                    x = normal_relu(nn.Dense(units, use_bias=False, kernel_init=init, dtype=self.dtype)(x))
+                case "dense", [units, *activation]:
+                    dense = nn.Dense(units, use_bias=False, kernel_init=init, dtype=self.dtype)
+                    x = activate(dense(x.reshape(x.shape[0], -1)), *activation)
                 case _:
                     raise TypeError(f"there is no stage {(name, *numbers)}")
         x = x.reshape(x.shape[0], -1)

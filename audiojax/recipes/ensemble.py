@@ -33,10 +33,10 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
         return result
     if config.recipe.mean not in MEANS or not config.recipe.members:
         raise ConfigError(f"recipe.mean={config.recipe.mean!r} must be one of {', '.join(MEANS)}, of some members.")
-    prepared = single.open_data(config.data, raw_dir, data_dir)
-    parts, classes, notes = single.open_parts(config, prepared)
+    data = single.open_run(config, workdir, raw_dir, data_dir)
+    parts = data.parts
     judged = {name: parts[name] for name in ("valid", "test")}
-    found = {name: find_member(name, workdir, config) for name in config.recipe.members}
+    found = {name: single.find_run(name, workdir, config) for name in config.recipe.members}
     member_MNK = {
         name: np.concatenate([read_scores(folder, name, part) for folder, _ in found.values()])
         for name, part in judged.items()
@@ -51,7 +51,7 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
 
     writer.begin(0)
     prepare_s = time.perf_counter() - started_s
-    result = single.facts(config, prepared, parts, classes, notes) | single.judge(config, judged, scores_of, writer)
+    result = single.facts(config, data) | single.judge(config, judged, scores_of, writer)
     result |= {
         "replicas": 1,
         "members": {name: str(folder) for name, (folder, _) in found.items()},
@@ -64,19 +64,6 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     writer.result(result)
     console.say(f"results: {workdir / 'result.json'}")
     return result
-
-
-def find_member(name: str, workdir: pathlib.Path, config) -> tuple[pathlib.Path, dict]:
-    """Folder and result of a finished run: `name` itself, or that row of the table that `workdir` lies in, under the
-    same protocol and cut of the data. Raises RunError where neither is finished."""
-    table = (workdir / ".." / ".." / "..").resolve()
-    beside = table / name / config.protocol / f"split_{config.data.split_seed}"
-    for folder in (pathlib.Path(name), beside):
-        if result := read_result(folder):
-            return folder, result
-    raise RunError(
-        f"{config.row}: its member {name} has no finished run, neither there nor in {beside}; train it first."
-    )
 
 
 def read_scores(folder: pathlib.Path, name: str, part: Part) -> np.ndarray:

@@ -6,6 +6,7 @@ import pathlib
 import pkgutil
 import time
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,16 +18,44 @@ from audiojax.checkpoint import Checkpoints
 from audiojax.data import prepared as prepared_data
 from audiojax.data import resident, splits
 from audiojax.duration import duration
-from audiojax.errors import ConfigError, DataError
+from audiojax.errors import ConfigError, DataError, RunError
 from audiojax.evaluate import Scores, intervals
+from audiojax.state import Best
 from audiojax.train import Trainer
 from audiojax.writer import Writer, provenance, read_result
 
+LABELS = "labels.csv"  # of a run that leaves labels for others
 
-def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> dict:
+
+class Data(NamedTuple):
+    """What a run reads. classes: their names. notes: sentences about what is odd."""
+
+    prepared: prepared_data.Prepared
+    parts: dict[str, splits.Part]
+    classes: list[str]
+    notes: list[str]
+
+
+class Fitted(NamedTuple):
+    """A trained config. best: what validation chose. steps: done."""
+
+    task: Any
+    trainer: Trainer
+    best: Best
+    steps: int
+
+
+def run(
+    config,
+    workdir: pathlib.Path,
+    raw_dir: pathlib.Path | None,
+    data_dir: pathlib.Path,
+    leave: Callable[[Fitted, Data, Writer], None] | None = None,
+) -> dict:
     """Trains and evaluates one config in `workdir`; returns what result.json holds.
 
-    A finished folder is left as it is; an unfinished one is continued.
+    A finished folder is left as it is; an unfinished one is continued. leave: writes what else stays in the folder;
+    without it the answers of a first convolution of images.
 
     Raises:
       AudiojaxError: what is wrong, where, and what to do.
@@ -36,73 +65,111 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     if result := read_result(workdir):
         console.say(f"{workdir} is finished; to run it again choose another --workdir.")
         return result
-
-    prepared = open_data(config.data, raw_dir, data_dir)
-    parts, classes, notes = open_parts(config, prepared)
-    total_steps, _ = duration(config, len(parts["train"].id))
-    mesh = meshes.make_mesh(config.replicas, config.batch_size)
-    source = open_source(config.data, prepared, parts, mesh)
-    prior_K = splits.class_shares(parts["train"], len(classes))
-    task = find_task(config.task.name)(config, prior_K, total_steps)
-    prepare_s = time.perf_counter() - started_s
-
-    checkpoints = Checkpoints(workdir / "checkpoints", config.keep)
-    trainer = Trainer(config, task, source, parts, mesh, checkpoints, writer)
-    best, steps = trainer.run()
-
+    data = open_run(config, workdir, raw_dir, data_dir)
+    fitted = fit(config, data, workdir, writer)
     tested_s = time.perf_counter()
-    scores_of = lambda name: trainer.evaluator.scores(name, best.params, best.model_state)
-    judged = judge(config, parts, scores_of, writer)
-    time_s = {"prepare": prepare_s} | trainer.time_s
-    time_s["eval"] += time.perf_counter() - tested_s
-
-    result = facts(config, prepared, parts, classes, notes) | judged
-    result |= {
-        "settings": {key: values.tolist() for key, values in grid.settings(config).items()},
-        "best_step": trainer.best_steps(best).tolist(),
-        "steps": steps,
-        "parameters": sum(x.size for x in jax.tree.leaves(best.params)) // config.replicas,
-        "time_s": time_s,
-        "examples_per_s": steps * config.batch_size * config.replicas / max(time_s["train"], 1e-9),
-    }
+    scores_of = lambda name: fitted.trainer.evaluator.scores(name, fitted.best.params, fitted.best.model_state)
+    judged = judge(config, data.parts, scores_of, writer)
+    (leave or leave_first_layer)(fitted, data, writer)
+    ended_s = time.perf_counter()
+    result = facts(config, data) | judged | training(config, fitted)
+    result["time_s"]["eval"] += ended_s - tested_s
+    result["time_s"] = {"prepare": tested_s - started_s - sum(fitted.trainer.time_s.values())} | result["time_s"]
     writer.close()
-    checkpoints.close()
     writer.result(result)
     console.say(f"results: {workdir / 'result.json'}")
     return result
 
 
+def open_run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> Data:
+    """The data of a config, cut by its protocol; data.label_file may be a file, the folder of a run that left one, or a
+    row of the table that `workdir` lies in."""
+    prepared = open_data(config.data, raw_dir, data_dir)
+    data = config.data
+    if data.label_file and not pathlib.Path(data.label_file).is_file():
+        data = data.copy_and_resolve_references()
+        data.label_file = str(find_run(data.label_file, workdir, config)[0] / LABELS)
+    return Data(prepared, *open_parts(config, data, prepared))
+
+
+def fit(config, data: Data, workdir: pathlib.Path, writer: Writer, start_from: pathlib.Path | None = None) -> Fitted:
+    """Trains a config on the parts of its data, from the newest checkpoint in `workdir`.
+
+    start_from: folder of a run of the same network, whose chosen weights are the first ones of this run.
+    """
+    total_steps, _ = duration(config, len(data.parts["train"].id))
+    mesh = meshes.make_mesh(config.replicas, config.batch_size)
+    source = open_source(config.data, data.prepared, data.parts, mesh)
+    prior_K = splits.class_shares(data.parts["train"], len(data.classes))
+    task = find_task(config.task.name)(config, prior_K, total_steps)
+    checkpoints = Checkpoints(workdir / "checkpoints", config.keep)
+    new = start_from and checkpoints.latest_step() is None
+    earlier = Checkpoints(start_from / "checkpoints", config.keep) if new else None
+    trainer = Trainer(config, task, source, data.parts, mesh, checkpoints, writer)
+    best, steps = trainer.run(earlier)
+    for opened in filter(None, (checkpoints, earlier)):
+        opened.close()
+    return Fitted(task, trainer, best, steps)
+
+
+def leave_first_layer(fitted: Fitted, data: Data, writer: Writer) -> None:
+    """What a network of images has as its first convolution's answers to a test clip, in plots/first_layer.npz: id,
+    response [H, W, filters], of the first replica."""
+    shown = np.arange(1)
+    answers = lambda params, model_state, batch: {"response": fitted.task.first_layer(params, model_state, batch)}
+    try:
+        response = fitted.trainer.evaluator.outputs("test", answers, fitted.best, shown)["response"][0, 0]
+    except KeyError:
+        return  # It has no convolution.
+    if response.ndim == 3:
+        writer.arrays("plots/first_layer", id=data.parts["test"].id[0], response=response.astype(np.float16))
+
+
+def training(config, fitted: Fitted) -> dict:
+    """What result.json says of how a config was trained."""
+    time_s = dict(fitted.trainer.time_s)
+    return {
+        "settings": {key: values.tolist() for key, values in grid.settings(config).items()},
+        "best_step": fitted.trainer.best_steps(fitted.best).tolist(),
+        "steps": fitted.steps,
+        "parameters": sum(x.size for x in jax.tree.leaves(fitted.best.params)) // config.replicas,
+        "time_s": time_s,
+        "examples_per_s": fitted.steps * config.batch_size * config.replicas / max(time_s["train"], 1e-9),
+    }
+
+
 def judge(config, parts: dict[str, splits.Part], scores_of: Callable[[str], Scores], writer: Writer) -> dict:
     """What result.json says of the scores of these parts (metrics, ci95, per_class); keeps the predictions.
 
-    scores_of: a part's scores, by its name.
+    scores_of: a part's scores, by its name. Subsets of a part, such as verified clips, are told apart.
     """
     summaries, ci95, kept, by_class = {}, {}, slice(None), []
     for name, part in parts.items():
         scores = scores_of(name)
         summaries[name], by_class = evaluate.report(part, scores)
-        if name == "train":
-            continue
         if config.grid and name == "valid":  # Of a grid, predictions are kept of what validation prefers.
             chosen = metrics.best(summaries[name][config.select], config.select)
             kept = slice(chosen, chosen + 1)
-        if len(scores.score) > 1 and not config.grid:
-            together = evaluate.ensemble(scores, config.task.loss, part.label)
-            summaries[f"{name}_ensemble"] = evaluate.report(part, together).summary
-        ci95[name] = intervals(part, scores)
-        writer.predictions(name, part, scores.score[kept])
+        if name != "train":
+            ci95[name] = intervals(part, scores)
+            if scores.score is not None:
+                writer.predictions(name, part, scores.score[kept])
+                if len(scores.score) > 1 and not config.grid:
+                    together = evaluate.ensemble(scores, config.task.loss, part.label)
+                    summaries[f"{name}_ensemble"] = evaluate.report(part, together).summary
         for subset in np.unique(part.subset) if len(np.unique(part.subset)) > 1 else ():
             inside = part.subset == subset
-            own, own_part = Scores(*(values[:, inside] for values in scores)), splits.select(part, inside)
+            own, own_part = evaluate.select(scores, inside), splits.select(part, inside)
             summaries[f"{name}_{subset.lower()}"] = evaluate.report(own_part, own).summary
-            ci95[f"{name}_{subset.lower()}"] = intervals(own_part, own)
+            if name != "train":
+                ci95[f"{name}_{subset.lower()}"] = intervals(own_part, own)
     lists = [{name: values.tolist() for name, values in replica.items()} for replica in by_class[kept]]
     return {"metrics": summaries, "ci95": ci95, "per_class": {"test": lists}}
 
 
-def facts(config, prepared: prepared_data.Prepared, parts: dict[str, splits.Part], classes, notes) -> dict:
+def facts(config, data: Data) -> dict:
     """What result.json says of the run that does not depend on how it came to its scores."""
-    counts = {name: len(part.id) for name, part in parts.items()}
+    counts, prepared = {name: len(part.id) for name, part in data.parts.items()}, data.prepared
     return {
         "study": config.study,
         "row": config.row,
@@ -114,9 +181,22 @@ def facts(config, prepared: prepared_data.Prepared, parts: dict[str, splits.Part
         "examples": counts
         | {"skipped": len(prepared.skipped), "absent": prepared.absent(), "changed": prepared.changes},
         "skipped": prepared.skipped,
-        "notes": notes,
-        "classes": classes,
+        "notes": data.notes,
+        "classes": data.classes,
     } | provenance()
+
+
+def find_run(name: str, workdir: pathlib.Path, config) -> tuple[pathlib.Path, dict]:
+    """Folder and result of a finished run: `name` itself, or that row of the table that `workdir` lies in, under the
+    same protocol and cut of the data. Raises RunError where neither is finished."""
+    table = (workdir / ".." / ".." / "..").resolve()
+    beside = table / name / config.protocol / f"split_{config.data.split_seed}"
+    for folder in (pathlib.Path(name), beside):
+        if result := read_result(folder):
+            return folder, result
+    raise RunError(
+        f"{config.row} needs {name}, which has no finished run, neither there nor in {beside}; train it first."
+    )
 
 
 def open_data(config, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> prepared_data.Prepared:
@@ -148,13 +228,16 @@ def open_data(config, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> p
     return prepared
 
 
-def open_parts(config, prepared: prepared_data.Prepared) -> tuple[dict[str, splits.Part], list[str], list[str]]:
-    """Cuts the data by the config's protocol and checks the cut for leaks; also class names and what to note."""
-    if config.protocol not in config.data.protocols:
-        known = ", ".join(config.data.protocols)
+def open_parts(config, data, prepared: prepared_data.Prepared) -> tuple[dict[str, splits.Part], list[str], list[str]]:
+    """Cuts the data by the config's protocol and checks the cut for leaks; also class names and what to note.
+
+    data: the config's section, or what takes its place.
+    """
+    if config.protocol not in data.protocols:
+        known = ", ".join(data.protocols)
         raise ConfigError(f"protocol={config.protocol!r} is unknown; protocols: {known}.")
-    protocol = config.data.protocols[config.protocol]
-    parts, classes, notes = splits.make_parts(prepared, protocol, config.data)
+    protocol = data.protocols[config.protocol]
+    parts, classes, notes = splits.make_parts(prepared, protocol, data)
     apart = ("segment",) if protocol.get("unit") == "segment" else ("id",)
     splits.check_leaks(parts, ("id", "group") if config.protocol == "honest" else apart)
     for note in notes:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jinja2
 import numpy as np
+from matplotlib.figure import Figure
 
 from audiojax import metrics
 from audiojax.errors import RunError
@@ -34,7 +35,8 @@ class Detail(NamedTuple):
     """A row under one protocol. Pictures are data URIs; multi-label data have no confusion.
 
     shown: which of its runs the details are of. unit: what confusion and classes count, where that are not examples.
-    heard: why the examples have no picture and no sound, or how much of them; "" where they are whole.
+    tables, pictures: by title, what else its runs left. heard: why the examples have no picture and no sound, or how
+    much of them; "" where they are whole. scores, classes: None where the row predicts nothing.
     """
 
     protocol: str
@@ -42,9 +44,11 @@ class Detail(NamedTuple):
     shown: str
     curves: str | None
     confusion: str | None
-    scores: Table
-    classes: Table
+    scores: Table | None
+    classes: Table | None
     classes_shown: str
+    tables: dict[str, Table]
+    pictures: dict[str, str]
     unit: str
     examples: dict[str, list[Example]]
     heard: str
@@ -131,24 +135,63 @@ def detail(runs: list[Run], entry: Entry, data_dir: pathlib.Path, media: dict) -
     drawn = plots.learning_curves(curves, metric, result["best_step"]) if curves else None  # An ensemble has none.
     by_class = result["per_class"]["test"][0]
     matrix = by_class.get("confusion")
-    classes, classes_shown = class_table(result["classes"], by_class)
+    classes, classes_shown = class_table(result["classes"], by_class) if by_class else (None, "")
     sound = clips.open_sound(config, data_dir)
+    tables = {title: (of["header"], of["lines"]) for title, of in result.get("tables", {}).items()}
     return Detail(
         protocol=protocol,
         summary=f"{headline} {table.spread(scores[headline])}" if headline else "",
         shown=shown_of(runs),
         curves=plots.data_uri(drawn) if drawn else None,
         confusion=plots.data_uri(plots.confusion(np.array(matrix), result["classes"])) if matrix else None,
-        scores=score_table(result, config["select"]),
+        scores=score_table(result, config["select"]) if result["metrics"]["test"] else None,
         classes=classes,
         classes_shown=classes_shown,
+        tables=tables,
+        pictures=pictures(run),
         unit="of clips, their windows averaged" if f"loss{table.CLIPS}" in result["metrics"]["test"] else "",
-        examples=examples(run, sound, media),
-        heard=heard(sound),
+        examples=examples(run, sound, media) if by_class else {},
+        heard=heard(sound) if by_class else "",
         command=command(run),
         config=json.dumps(config, indent=2, ensure_ascii=False),
         provenance={"device": result["device"], "commit": result["commit"] or "–"} | result["versions"],
     )
+
+
+def pictures(run: Run) -> dict[str, str]:
+    """Of what a run left in plots/, each picture by its title. Raises RunError where it cannot be read."""
+    drawn = {}
+    for path in sorted((run.folder / "plots").glob("*.npz")):
+        try:
+            with np.load(path) as arrays:
+                drawn |= DRAWN[path.stem](dict(arrays), run.result["classes"])
+        except (OSError, ValueError, KeyError) as error:
+            raise RunError(f"{path} cannot be read ({error}); delete its folder to run it again.") from error
+    return {title: plots.data_uri(figure) for title, figure in drawn.items()}
+
+
+def reconstructions(of: dict[str, np.ndarray], classes: list[str]) -> dict[str, Figure]:
+    """Of an autoencoder."""
+    return {"Spectrograms, and their reconstructions below": plots.reconstructions(of["image"], of["again"])}
+
+
+def first_layer(of: dict[str, np.ndarray], classes: list[str]) -> dict[str, Figure]:
+    """Of a network of images."""
+    return {f"First layer: what each of its filters makes of {of['id']}": plots.responses(of["response"])}
+
+
+def embedding(of: dict[str, np.ndarray], classes: list[str]) -> dict[str, Figure]:
+    """Of spread labels, a picture for each group of classes."""
+    drawn = {}
+    for group in unique(of["group"]):
+        inside = of["group"] == group
+        xy, label, subset = (of[name][inside] for name in ("xy", "label", "subset"))
+        title = f"Latents of {group} by t-SNE: above all clips, below those that are verified or promoted"
+        drawn[title] = plots.embedding(xy, label, subset != "unverified", classes)
+    return drawn
+
+
+DRAWN = {"reconstructions": reconstructions, "first_layer": first_layer, "embedding": embedding}  # by file in plots/
 
 
 def read_curves(path: pathlib.Path) -> dict[str, plots.Curve]:

@@ -37,7 +37,8 @@ def learning_curves(curves: dict[str, Curve], metric: str, best_steps: list[int]
       curves: "train/loss", "valid/loss", "valid/METRIC", … -> (step [S], value [S, replicas]).
       metric: drawn beside the loss where it is another. best_steps: the step chosen for each replica.
     """
-    panels = {"loss": ("train/loss", "valid/loss"), metric: (f"valid/{metric}",)}
+    panels = {metric: (f"valid/{metric}",), "loss": ("train/loss", "valid/loss")}
+    panels = {name: panels[name] for name in dict.fromkeys(("loss", metric))}
     figure = Figure((2.75 * len(panels), 2.8), layout="constrained")
     for axes, (name, keys) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
         drawn = {key: thinned(*curves[key]) for key in keys if key in curves}
@@ -175,6 +176,60 @@ def grids(found: list[Grid]) -> Figure:
     handles, names = axes.get_legend_handles_labels()
     handles += [Line2D([], [], color=INK, linewidth=1.6), Line2D([], [], color=INK, marker="o", linewidth=0)]
     figure.legend(handles, [*names, "mean", "chosen on validation"], loc="outside upper left", ncols=3)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def reconstructions(image_NHW: np.ndarray, again_NHW: np.ndarray) -> Figure:
+    """Images, row 0 at the bottom, above what an autoencoder makes of them, in the same colours."""
+    figure = Figure((1.35 * len(image_NHW), 3.0), layout="constrained")
+    for row, images in zip(figure.subplots(2, len(image_NHW), squeeze=False), (image_NHW, again_NHW)):
+        for axes, image, original in zip(row, images, image_NHW):
+            limits = {"vmin": float(original.min()), "vmax": float(original.max())}
+            show_image(axes, image, "magma_r", **limits)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def responses(response_HWF: np.ndarray) -> Figure:
+    """What each filter makes of an image, eight beside each other, each in its own range of colours."""
+    filters = response_HWF.shape[-1]
+    rows = -(-filters // 8)
+    figure = Figure((7.2, 0.95 * rows), layout="constrained")
+    axes_F = figure.subplots(rows, 8, squeeze=False).ravel()
+    for number, axes in enumerate(axes_F):
+        if number < filters:
+            show_image(axes, response_HWF[..., number], "gray")
+        else:
+            axes.set_axis_off()
+    return figure
+
+
+def show_image(axes, image_HW: np.ndarray, colours: str, **limits) -> None:
+    """An image, row 0 at the bottom, thinned to at most 128 pixels a side."""
+    steps = (slice(None, None, -(-size // 128)) for size in image_HW.shape)
+    image = image_HW[tuple(steps)].astype(float)
+    axes.imshow(image, colours, aspect="auto", origin="lower", interpolation="none", **limits)
+    axes.set(xticks=[], yticks=[])
+
+
+@matplotlib.rc_context(STYLE)
+def embedding(xy_N2: np.ndarray, label_N: np.ndarray, kept_N: np.ndarray, classes: list[str]) -> Figure:
+    """Points coloured by class, the classes in four panels: above all points, below those of `kept_N`."""
+    present = np.unique(label_N)
+    panels = [part for part in np.array_split(present, 4) if len(part)]
+    figure = Figure((2.1 * len(panels), 4.9), layout="constrained")
+    axes_2P = figure.subplots(2, len(panels), squeeze=False, sharex=True, sharey=True)
+    for row, shown_N in zip(axes_2P, (np.ones(len(label_N), bool), kept_N)):
+        for axes, part in zip(row, panels):
+            for number, label in enumerate(part):
+                x, y = xy_N2[shown_N & (label_N == label)].T
+                colour = matplotlib.colormaps["tab20" if len(part) > 10 else "tab10"](number)
+                # As pixels: the release has thousands of points.
+                axes.scatter(x, y, 6, color=colour, label=classes[label], linewidths=0, rasterized=True)
+            axes.set(xticks=[], yticks=[])
+    for axes in axes_2P[0]:
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), fontsize=6, markerscale=1.5, handletextpad=0.1)
     return figure
 
 

@@ -133,13 +133,21 @@ def summarise(rows: dict, runs: list[Run]) -> list[Entry]:
     return entries
 
 
+def values_of(result: dict, measure: Measure, section: str = "metrics") -> list | None:
+    """A measure's values in result.json, one a replica; None where it has none. Clips that are whole examples have the
+    same metric as their examples."""
+    of = result.get(section, {}).get(measure.split, {})
+    whole = f"loss{CLIPS}" not in result["metrics"].get(measure.split, {})
+    return of.get(measure.metric, of.get(measure.metric.removesuffix(CLIPS)) if whole else None)
+
+
 def gap(of_protocol: dict[str, list[Run]], measure: Measure) -> float | None:
     """Of one row: mean under `paper` less mean under `honest`, over the splits that have both."""
     if not all(name in of_protocol for name in PROTOCOLS):
         return None
     both = set.intersection(*({run.split_seed for run in of_protocol[name]} for name in PROTOCOLS))
     results = [[run.result for run in of_protocol[name] if run.split_seed in both] for name in PROTOCOLS]
-    if not both or any(measure.metric not in r["metrics"].get(measure.split, ()) for own in results for r in own):
+    if not both or any(values_of(result, measure) is None for own in results for result in own):
         return None
     paper, honest = (score(own, measure).mean for own in results)
     return paper - honest
@@ -175,9 +183,7 @@ def outcome(runs: list[Run], wanted: list[Measure]) -> Outcome:
     replicas = lambda result: 1 if result.get("settings") else result["replicas"]  # Those of a grid have one seed.
     seeds = {result["seed"] + replica for result in results for replica in range(replicas(result))}
     return Outcome(
-        scores={
-            m: score(results, m) for m in wanted if all(m.metric in r["metrics"].get(m.split, ()) for r in results)
-        },
+        scores={m: score(results, m) for m in wanted if all(values_of(result, m) is not None for result in results)},
         seeds=len(seeds),
         splits=len({run.split_seed for run in runs}),
         parameters=max(result["parameters"] for result in results),
@@ -189,10 +195,9 @@ def outcome(runs: list[Run], wanted: list[Measure]) -> Outcome:
 
 def score(results: list[dict], measure: Measure) -> Score:
     """A measure over all replicas of all results."""
-    split, metric = measure
     # JSON has null for what is not finite, which becomes NaN and stays it.
-    values = np.array([value for result in results for value in result["metrics"][split][metric]], float)
-    between = [ends for result in results for ends in result.get("ci95", {}).get(split, {}).get(metric, ())]
+    values = np.array([value for result in results for value in values_of(result, measure)], float)
+    between = [ends for result in results for ends in values_of(result, measure, "ci95") or ()]
     interval = tuple(np.array(between, float).mean(0).tolist()) if len(between) == len(values) else None
     std = float(values.std(ddof=1)) if len(values) > 1 else None
     return Score(float(values.mean()), std, interval, len(values))

@@ -10,7 +10,6 @@ import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from audiojax import augment, frontend, losses, models, optim
 from audiojax.errors import ConfigError
@@ -49,8 +48,8 @@ class Task:
         )
         self._model_name, self._model = config.model.name, build_model(config, output_bias)
         self._loss = getattr(losses, config.task.loss)
-        self._lr, self._optimiser = config.optim.lr, optim.make(config.optim, total_steps)
-        self._average_decay = optim.average_decay(config.optim, total_steps) if config.optim.average_share else None
+        self._optimiser = optim.Optimiser(config.optim, total_steps)
+        self.evaluated = self._optimiser.evaluated
 
     def init(self, key: jax.Array, settings: dict[str, jax.Array], batch: dict[str, jax.Array]) -> TrainState:
         """The state of one replica before its first step; `batch` gives shapes only. settings: of `TrainState`.
@@ -63,14 +62,13 @@ class Task:
             variables = flax.core.unfreeze(self._model.init(key, x, train=False))
         except (TypeError, ValueError) as error:
             raise ConfigError(f"model {self._model_name} on features {x.shape[1:]}: {error}.") from error
-        params = variables.pop("params")
-        average = optim.start_average((params, variables)) if self._average_decay else None
-        return TrainState(jnp.zeros((), jnp.int32), params, variables, self._optimiser.init(params), average, settings)
+        return self._optimiser.start(variables.pop("params"), variables, settings)
 
     def train_step(self, state: TrainState, batch: dict[str, jax.Array], key: jax.Array):
         """One update. Returns the new state and {"loss", "grad_norm"}, means over the batch.
 
-        This loss alone counts a label's presence `positive_weight` times, and sees dropout and augmentation.
+        This loss alone has the examples' weights (of mixed ones, that of the greater share), counts a label's presence
+        `positive_weight` times, and sees dropout and augmentation.
         """
         dropout_key, waveform_key, features_key = jax.random.split(key, 3)
         label = batch["label"]
@@ -92,23 +90,11 @@ class Task:
                 rngs={"dropout": dropout_key},
                 mutable=list(state.model_state),
             )
-            return self._loss(logits_BK, label, **options).mean(), updated
+            return (batch["weight"] * self._loss(logits_BK, label, **options)).mean(), updated
 
         (loss, model_state), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
-        updates, opt_state = self._optimiser.update(grads, state.opt_state, state.params)
-        if "optim.lr" in own:
-            updates = optax.tree.scale(own["optim.lr"] / self._lr, updates)
-        params = optax.apply_updates(state.params, updates)
         logs = {"loss": loss, "grad_norm": optim.norm(grads)}
-        average = state.average
-        if self._average_decay:
-            average = optim.add_to_average(average, (params, model_state), self._average_decay)
-        return TrainState(state.step + 1, params, model_state, opt_state, average, own), logs
-
-    def evaluated(self, state: TrainState):
-        """What is evaluated and kept of a state: (params, model_state)."""
-        live = state.params, state.model_state
-        return optim.averaged(state.average, live) if self._average_decay else live
+        return self._optimiser.step(state, grads, model_state), logs
 
     def eval_step(self, params, model_state, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
         """{"score": probabilities [B, K], "loss": [B]}."""
@@ -118,6 +104,18 @@ class Task:
             "score": losses.probabilities(self._loss_name, logits_BK),
             "loss": self._loss(logits_BK, batch["label"]),
         }
+
+    def first_layer(self, params, model_state, batch: dict[str, jax.Array]) -> jax.Array:
+        """What the first convolution makes of the features, before its normalisation: [B, ..., filters].
+
+        Raises:
+          KeyError: the network has none.
+        """
+        x = self._features(batch["input"], batch["length"])
+        first = lambda module, _: module.name == "Conv_0"
+        variables = {"params": params} | model_state
+        _, seen = self._model.apply(variables, x, train=False, capture_intermediates=first, mutable=["intermediates"])
+        return seen["intermediates"]["Conv_0"]["__call__"][0]
 
 
 def augmenter(section: str, steps) -> Callable:
@@ -152,8 +150,8 @@ def named(module, section: str, config):
     return functools.partial(function, **arguments)
 
 
-def build_model(config, output_bias_K: np.ndarray):
-    """The network of `config.model`, class Model of models/NAME.py, for as many classes as it has output biases."""
+def build_model(config, output_bias_K: np.ndarray | None = None):
+    """The network of `config.model`, class Model of models/NAME.py; of a classifier with a class an output bias."""
     arguments = dict(config.model)
     name = arguments.pop("name")
     known = [module.name for module in pkgutil.iter_modules(models.__path__) if not module.name.endswith("layers")]
@@ -161,13 +159,10 @@ def build_model(config, output_bias_K: np.ndarray):
         raise ConfigError(f"model.name={name!r} is unknown; models: {', '.join(known)}.")
     if config.dtype not in ("float32", "bfloat16"):
         raise ConfigError(f"dtype={config.dtype!r} is unknown; it must be float32 or bfloat16.")
+    if output_bias_K is not None:
+        arguments |= {"classes": len(output_bias_K), "output_bias": tuple(float(bias) for bias in output_bias_K)}
     model = importlib.import_module(f"audiojax.models.{name}").Model
     try:
-        return model(
-            classes=len(output_bias_K),
-            dtype=jnp.dtype(config.dtype),
-            output_bias=tuple(float(bias) for bias in output_bias_K),
-            **arguments,
-        )
+        return model(dtype=jnp.dtype(config.dtype), **arguments)
     except TypeError as error:
         raise ConfigError(f"model {name}: {error}.") from error

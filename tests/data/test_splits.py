@@ -88,7 +88,9 @@ def test_hold_out_takes_its_share_of_each_class_in_whole_groups_and_leaves_one(s
     label = np.array([int(name.split("-")[0]) for name in group], np.int32)
     ids = np.array([f"{name}/{i}" for i, name in enumerate(group)])
     number = np.arange(len(ids))
-    part = splits.Part("train", 1, ids, np.array(group), ids, label, number, number, np.ones(len(ids)))
+    part = splits.Part(
+        "train", 1, ids, np.array(group), ids, label, number, number, np.ones(len(ids)), np.ones(len(ids))
+    )
     held = splits.hold_out(part, "group", fraction, seed)
     assert not set(part.group[held]) & set(part.group[~held])
     for stratum, count in enumerate(groups_of_class):
@@ -178,3 +180,88 @@ def test_what_a_protocol_cannot_have_is_said(nsynth):
         parts_of(nsynth, NSYNTH, CUT | {"unit": "artist"})
     with pytest.raises(ConfigError, match="data.segment.pad='mirror'"):
         parts_of(nsynth, NSYNTH, CUT, segment=dict(seconds=1.0, hop_s=0.0, shortest_s=0.0, pad="mirror"))
+
+
+NTU = ("ntu_freesound", "cnn2d")
+
+
+@pytest.fixture(scope="module")
+def freesound(data_dir):
+    return prepared.find("fsdkaggle2018", "stand_in", data_dir)
+
+
+def test_verified_clips_alone_are_held_out_and_the_others_all_stay_in_train(freesound):
+    protocol = dict(train="train", valid="train", test="train", unit="group", judged="verified")
+    protocol |= dict(test_fraction=0.3, valid_fraction=0.3)
+    parts, *_ = parts_of(freesound, NTU, protocol, subset_weights={})
+    index = freesound.index("train")
+    assert set(parts["valid"].subset) == set(parts["test"].subset) == {"verified"}
+    assert (parts["train"].subset == "unverified").sum() == (index.subset == "unverified").sum()
+    assert sum(len(part.id) for part in parts.values()) == len(index.id)
+    splits.check_leaks(parts, ("id", "group"))
+    with pytest.raises(DataError, match="train has no examples of the subset 'checked'"):
+        parts_of(freesound, NTU, dict(train="train", valid="train", test="test", unit="id", judged="checked"))
+
+
+def test_what_shares_a_group_with_a_held_out_clip_is_left_out_and_counted(freesound, tmp_path):
+    index = freesound.index("train")
+    groups = tmp_path / "groups.csv"  # each verified clip shares its group with an unverified one
+    verified, unverified = (np.flatnonzero(index.subset == name) for name in ("verified", "unverified"))
+    name_of = {index.id[i]: f"g{k}" for rows in (verified, unverified) for k, i in enumerate(rows)}
+    name_of |= {clip: clip for clip in freesound.index("test").id}
+    groups.write_text("clip,group\n" + "".join(f"{clip},{name}\n" for clip, name in name_of.items()))
+    parts, _, notes = parts_of(freesound, NTU, "honest", subset_weights={}, group_file=str(groups))
+    splits.check_leaks(parts, ("id", "group"))
+    lost = len(parts["valid"].id)
+    assert len(parts["train"].id) == len(index.id) - 2 * lost
+    assert f"{lost} examples that are not verified share a group with valid: left out" in notes
+
+
+def test_a_label_file_sets_train_alone(freesound, tmp_path):
+    plain, classes, _ = parts_of(freesound, NTU, "honest", subset_weights={})
+    path, kept = tmp_path / "labels.csv", plain["train"].id[:7]
+    rows = [*kept, *plain["valid"].id[:3], "not-here"]
+    path.write_text("clip,label,subset,weight\n" + "".join(f"{clip},Bark,pseudo,0.5\n" for clip in rows))
+    parts, _, notes = parts_of(freesound, NTU, "honest", subset_weights={}, label_file=str(path))
+    assert list(parts["train"].id) == list(kept) and set(parts["train"].label) == {classes.index("Bark")}
+    assert set(parts["train"].subset) == {"pseudo"} and set(parts["train"].weight) == {0.5}
+    for name in ("valid", "test"):
+        np.testing.assert_array_equal(parts[name].label, plain[name].label)
+        np.testing.assert_array_equal(parts[name].subset, plain[name].subset)
+    left_out = len(plain["train"].id) - len(kept)
+    assert any(
+        f"{left_out} training clips are not in it and left out, 4 clips that it names are not in train" in n for n in notes
+    )
+
+
+def test_subsets_are_weighted_in_train_and_left_out_by_a_weight_of_0(freesound):
+    plain, *_ = parts_of(freesound, NTU, "honest", subset_weights={})
+    parts, _, notes = parts_of(freesound, NTU, "honest", subset_weights={"unverified": 0.25, "other": 2.0})
+    np.testing.assert_array_equal(parts["train"].weight, np.where(plain["train"].subset == "unverified", 0.25, 1))
+    assert notes == ["data.subset_weights: train has no example of the subset other"]
+    parts, *_ = parts_of(freesound, NTU, "honest", subset_weights={"unverified": 0.0})
+    assert set(parts["train"].subset) == {"verified"}
+    with pytest.raises(ConfigError, match="data.subset_weights.verified=-1 must not be negative"):
+        parts_of(freesound, NTU, "honest", subset_weights={"verified": -1})
+
+
+@pytest.mark.parametrize(("share", "wrong"), [(0.6, 0.25), (1.0, 0.0), (0.5, 1.0)])
+def test_hidden_labels_are_as_many_and_as_wrong_as_told_and_always_the_same(freesound, share, wrong):
+    options = dict(
+        subset_weights={},
+        hide={"share": share, "wrong": wrong},
+        segment=dict(seconds=2.0, hop_s=1.0, shortest_s=1.0, pad="zeros"),
+    )
+    plain, *_ = parts_of(freesound, NTU, "honest", **options | {"hide": {"share": 0.0, "wrong": 0.0}})
+    (parts, *_), (again, *_) = (parts_of(freesound, NTU, "honest", **options) for _ in range(2))
+    _, first = np.unique(parts["train"].id, return_index=True)
+    changed = parts["train"].label != plain["train"].label
+    clips = len(first)
+    assert changed[first].sum() == round(wrong * share * clips)
+    assert set(parts["train"].subset[changed]) <= {"unverified"}
+    for i in first:  # all windows of a clip alike
+        assert len(set(parts["train"].label[parts["train"].id == parts["train"].id[i]])) == 1
+    np.testing.assert_array_equal(parts["train"].label, again["train"].label)
+    np.testing.assert_array_equal(parts["test"].label, plain["test"].label)
+    with pytest.raises(ConfigError, match="data.hide.share=2 and wrong=0 must be 0 … 1"):
+        parts_of(freesound, NTU, "honest", hide={"share": 2, "wrong": 0})

@@ -24,18 +24,20 @@ CLIPS = {  # a batch of one as the data set stores it, and how many classes it h
 }
 STUDIES = {study: importlib.import_module(f"configs.{study}") for study in CLIPS}
 TRAINED = [  # rows that have a network of their own
-    (study, row)
-    for study, module in STUDIES.items()
-    for row in module.ROWS
-    if "recipe" not in module.ROWS[row]["overrides"]
+    (study, row) for study, module in STUDIES.items() for row in module.ROWS if "model" in module.ROWS[row]["overrides"]
 ]
+
+
+def network(config, classes):
+    """The network of a row, a classifier's with output biases of 0."""
+    return supervised.build_model(config, np.zeros(classes) if config.task.name == "supervised" else None)
 
 
 def counts(config, study):
     """Parameters of each layer."""
     clip, classes = CLIPS[study]
     features = supervised.named(frontend, "frontend", config.frontend)
-    model = supervised.build_model(config, np.zeros(classes))
+    model = network(config, classes)
     init = lambda: model.init(jax.random.key(0), features(clip, jnp.array([clip.shape[1]])), train=False)
     shapes = jax.eval_shape(init)["params"]
     return {name: sum(x.size for x in jax.tree.leaves(layer)) for name, layer in shapes.items()}

@@ -83,7 +83,7 @@ def test_weights_find_the_member_that_knows():
 def test_what_cannot_be_averaged_is_said(members, data_dir):
     with pytest.raises(ConfigError, match="recipe.mean='harmonic' must be one of arithmetic, geometric, weighted"):
         run(members, data_dir, "wrong", "harmonic")
-    with pytest.raises(RunError, match="other: its member lstm has no finished run, .*; train it first"):
+    with pytest.raises(RunError, match="other needs lstm, which has no finished run, .*; train it first"):
         run(members, data_dir, "other", members=("fc1", "lstm"))
     with pytest.raises(RunError, match="valid.npz is of other examples than this valid"):
         run(members, data_dir, "cut", members=(str(members / "fc1/honest/split_0"),), data__split_seed=1)

@@ -42,9 +42,11 @@ def batch_of(study, classes=10):
     if study == "li_audioset":
         label = (rng.random((4, classes)) < 0.3).astype(np.uint8)
         x = rng.integers(0, 256, (4, 10, 128)).astype(np.uint8)
-        return {"input": jnp.asarray(x), "length": jnp.array([10, 10, 3, 10]), "label": jnp.asarray(label)}
+        length = jnp.array([10, 10, 3, 10])
+        return {"input": jnp.asarray(x), "length": length, "label": jnp.asarray(label), "weight": jnp.ones(4)}
     audio = rng.integers(-3000, 3000, (4, 8000)).astype(np.int16)
-    return {"input": jnp.asarray(audio), "length": jnp.full(4, 8000), "label": jnp.array([0, 3, 3, 9])}
+    length, label = jnp.full(4, 8000), jnp.array([0, 3, 3, 9])
+    return {"input": jnp.asarray(audio), "length": length, "label": label, "weight": jnp.ones(4)}
 
 
 def task_of(study, row):

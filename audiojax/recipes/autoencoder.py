@@ -1,0 +1,38 @@
+"""An autoencoder as a run like any other, which also leaves the latents of its clips and some reconstructions."""
+
+import pathlib
+
+import numpy as np
+
+from audiojax.data.splits import select
+from audiojax.recipes import single
+from audiojax.writer import Writer
+
+SHOWN = 6  # reconstructions
+
+
+def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> dict:
+    """Trains and evaluates an autoencoder in `workdir`; returns what result.json holds.
+
+    predictions/latents.npz: id [N] and latent [N, L] of the clips of train and valid; plots/reconstructions.npz: id,
+    image and again [N, H, W] of some test clips; all of the first replica.
+    """
+    return single.run(config, workdir, raw_dir, data_dir, leave=leave_latents)
+
+
+def leave_latents(fitted: single.Fitted, data: single.Data, writer: Writer) -> None:
+    """Writes latents and reconstructions of the chosen weights."""
+    evaluator, parts = fitted.trainer.evaluator, {name: data.parts[name] for name in ("train", "valid")}
+    encode = lambda *arguments: dict(zip(("image", "latent", "again"), fitted.task.encode(*arguments)))
+    latent = lambda *arguments: {"latent": encode(*arguments)["latent"]}
+    latents = [
+        evaluator.outputs(name, latent, fitted.best, np.arange(len(part.id)))["latent"][0]
+        for name, part in parts.items()
+    ]
+    ids = np.concatenate([part.id for part in parts.values()])
+    writer.arrays("predictions/latents", id=ids, latent=np.concatenate(latents))
+    test = data.parts["test"]
+    shown = np.unique(np.linspace(0, len(test.id) - 1, SHOWN).astype(int))
+    seen = evaluator.outputs("test", encode, fitted.best, shown)
+    images = {name: seen[name][0, ..., 0].astype(np.float16) for name in ("image", "again")}
+    writer.arrays("plots/reconstructions", id=select(test, shown).id, **images)

@@ -1,0 +1,170 @@
+"""Labels of verified clips spread to unverified ones over an autoencoder's latents; what agrees is promoted."""
+
+import pathlib
+import time
+
+import numpy as np
+import sklearn.decomposition
+import sklearn.manifold
+import sklearn.semi_supervised
+
+from audiojax import console
+from audiojax.data import labels
+from audiojax.errors import ConfigError, RunError
+from audiojax.recipes import single
+from audiojax.writer import Writer, read_result
+
+PROMOTED = "promoted"  # subset of the clips that spreading promotes
+
+
+def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> dict:
+    """Promotes unverified training clips whose spread label is their own; returns what result.json holds.
+
+    Config: recipe.encoder, a row of the same table or the folder of a run that left latents. recipe.labelled: the
+    subset whose labels are spread. recipe.groups: (name, classes) of groups within which they are. recipe.promote:
+    names of those where clips are promoted; () for all. recipe.spreading: arguments of scikit-learn's LabelSpreading.
+    recipe.unit_latents: whether latents are first brought to length 1. recipe.truth_file: csv of clip and label that is
+    known to be right, "" where there is none (of labels that data.hide hides, the data set's are). A protocol's
+    `spread_valid` says whether the labels of validation clips are spread as well, as the study did.
+
+    labels.csv: the training clips with the subset's labels and those promoted, for any run's data.label_file.
+    plots/embedding.npz: two dimensions of the latents by t-SNE within each group.
+
+    Raises:
+      ConfigError: groups that do not fit, or windows of clips. RunError: no latents of these clips.
+    """
+    started_s = time.perf_counter()
+    writer = Writer(workdir, config.to_dict())
+    if result := read_result(workdir):
+        console.say(f"{workdir} is finished; to run it again choose another --workdir.")
+        return result
+    data, recipe = single.open_run(config, workdir, raw_dir, data_dir), config.recipe
+    if config.data.segment.seconds:
+        raise ConfigError("label_spreading is of whole clips; set data.segment.seconds=0.")
+    writer.begin(0)
+    read = ["train"] + ["valid"] * config.data.protocols[config.protocol].get("spread_valid", False)
+    id_N, own_N, subset_N = (
+        np.concatenate([getattr(data.parts[name], field) for name in read]) for field in ("id", "label", "subset")
+    )
+    encoder, _ = single.find_run(recipe.encoder, workdir, config)
+    latent_ND = read_latents(encoder, id_N)
+    if recipe.unit_latents:
+        latent_ND = latent_ND / np.maximum(np.linalg.norm(latent_ND, axis=1, keepdims=True), 1e-12)
+    known_N = subset_N == recipe.labelled
+    groups = group_numbers(recipe.groups, data.classes)
+    if unknown := set(recipe.promote) - set(groups):
+        raise ConfigError(f"recipe.promote names {sorted(unknown)[0]!r}; groups: {', '.join(groups)}.")
+    spread_N, xy_N2 = np.full(len(id_N), -1), np.zeros((len(id_N), 2))
+    for name, classes in groups.items():
+        inside = np.flatnonzero(np.isin(own_N, classes))
+        console.say(f"{config.row}: {name}, {len(inside):,} clips, {known_N[inside].sum():,} {recipe.labelled}")
+        spread_N[inside] = spread(latent_ND[inside], own_N[inside], known_N[inside], dict(recipe.spreading))
+        xy_N2[inside] = embed(latent_ND[inside], config.seed)
+    group_N = np.array([next(name for name, classes in groups.items() if label in classes) for label in own_N])
+    promoted_N = ~known_N & (spread_N == own_N) & np.isin(group_N, recipe.promote or list(groups))
+    in_train_N = np.isin(id_N, data.parts["train"].id)
+    subset_N = np.where(promoted_N, PROMOTED, subset_N)
+    kept_N = (known_N | promoted_N) & in_train_N
+    rows = [
+        {"clip": clip, "label": data.classes[label], "subset": subset}
+        for clip, label, subset in zip(id_N[kept_N], own_N[kept_N], subset_N[kept_N])
+    ]
+    labels.write(workdir / single.LABELS, rows)
+    writer.arrays("plots/embedding", id=id_N, label=own_N, subset=subset_N, group=group_N, xy=xy_N2)
+    result = single.facts(config, data) | {
+        "replicas": 1,
+        "metrics": {"train": {}, "valid": {}, "test": {}},
+        "ci95": {},
+        "per_class": {"test": [{}]},
+        "best_step": [],
+        "parameters": 0,
+        "encoder": str(encoder),
+        "tables": {"Promotion": promotion_table(groups, own_N, known_N, promoted_N)},
+        "time_s": {"train": 0.0, "eval": time.perf_counter() - started_s},
+    }
+    if (truth_N := true_labels(config, data, id_N)) is not None:
+        right_N = own_N == truth_N
+        shares = {"all": right_N, "unverified": right_N[~known_N], "promoted": right_N[promoted_N]}
+        shares["verified and promoted"] = right_N[known_N | promoted_N]
+        result["right"] = {name: float(right.mean()) if len(right) else None for name, right in shares.items()}
+        lines = [[name, f"{len(right):,}", f"{right.mean():.4f}"] for name, right in shares.items() if len(right)]
+        result["tables"]["Labels that are right"] = {"header": ["clips", "number", "share right"], "lines": lines}
+    writer.close()
+    writer.result(result)
+    console.say(f"promoted {promoted_N.sum():,} of {(~known_N).sum():,} clips: {workdir / single.LABELS}")
+    return result
+
+
+def true_labels(config, data: single.Data, id_N: np.ndarray) -> np.ndarray | None:
+    """Classes of the clips that are known to be right, None where they are not known: [N]."""
+    if config.recipe.truth_file:
+        truth = labels.read(config.recipe.truth_file, data.classes)
+        if absent := [clip for clip in id_N if clip not in truth]:
+            raise RunError(f"{config.recipe.truth_file} lacks {absent[0]} ({len(absent)} such clips).")
+        return np.array([data.classes.index(truth[clip].label) for clip in id_N])
+    if not config.data.hide.share:
+        return None
+    index = data.prepared.index(data.parts["train"].split)
+    names = dict(zip(index.id, (data.prepared.classes[label] for label in index.label)))
+    return np.array([data.classes.index(names[clip]) for clip in id_N])
+
+
+def read_latents(folder: pathlib.Path, id_N: np.ndarray) -> np.ndarray:
+    """The latents that a run left of these clips: [N, L]. Raises RunError where it did not."""
+    path = folder / "predictions" / "latents.npz"
+    try:
+        with np.load(path) as arrays:
+            known, latent = arrays["id"], arrays["latent"]
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(f"{path} cannot be read ({error}); recipe.encoder must be an autoencoder's run.") from error
+    row = {clip: number for number, clip in enumerate(known)}
+    if absent := [clip for clip in id_N if clip not in row]:
+        raise RunError(
+            f"{path} has no latent of {absent[0]} ({len(absent)} such clips); take the same protocol and cut."
+        )
+    return latent[[row[clip] for clip in id_N]]
+
+
+def group_numbers(groups, classes: list[str]) -> dict[str, np.ndarray]:
+    """Each group's classes by number. Raises ConfigError: not each class is in one."""
+    named = [name for _, names in groups for name in names]
+    if sorted(named) != sorted(classes):
+        odd = sorted(set(named) ^ set(classes)) or sorted({name for name in named if named.count(name) > 1})
+        raise ConfigError(f"recipe.groups must have each class once; see {', '.join(odd)}.")
+    return {name: np.array([classes.index(one) for one in names]) for name, names in groups}
+
+
+def spread(latent_ND: np.ndarray, own_N: np.ndarray, known_N: np.ndarray, settings: dict) -> np.ndarray:
+    """The class that spreading gives each clip, -1 where none reaches it: [N].
+
+    own_N: classes of the clips, of which those of `known_N` are spread.
+    """
+    if known_N.all() or not known_N.any():
+        return np.where(known_N, own_N, -1)
+    model = sklearn.semi_supervised.LabelSpreading(**settings)
+    with np.errstate(invalid="ignore"):  # A clip far from all others has no distribution: 0 / 0.
+        model.fit(latent_ND, np.where(known_N, own_N, -1))
+    reached_N = np.nan_to_num(model.label_distributions_).sum(1) > 0
+    return np.where(reached_N, model.transduction_, -1)
+
+
+def embed(latent_ND: np.ndarray, seed: int) -> np.ndarray:
+    """Two dimensions by t-SNE, of the first 50 principal components: [N, 2]."""
+    if len(latent_ND) < 5:
+        return np.zeros((len(latent_ND), 2))
+    components = min(50, *latent_ND.shape)
+    pca = sklearn.decomposition.PCA(components, random_state=seed, svd_solver="randomized")
+    tsne = sklearn.manifold.TSNE(perplexity=min(30, (len(latent_ND) - 1) / 3), random_state=seed, init="pca")
+    return tsne.fit_transform(pca.fit_transform(latent_ND))
+
+
+def promotion_table(groups: dict[str, np.ndarray], own_N, known_N, promoted_N) -> dict:
+    """Counts in the shape of the study's tables: clips, verified before and after, of each group and of all."""
+    lines = []
+    for name, classes in (groups | {"all": np.concatenate(list(groups.values()))}).items():
+        inside = np.isin(own_N, classes)
+        total, before = int(inside.sum()), int((inside & known_N).sum())
+        after = before + int((inside & promoted_N).sum())
+        share = lambda count, total=total: f"{count:,} ({count / max(total, 1):.2%})"
+        lines.append([name, f"{total:,}", share(before), share(after)])
+    return {"header": ["classes", "clips", "verified before", "verified after"], "lines": lines}

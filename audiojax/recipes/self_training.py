@@ -1,0 +1,186 @@
+"""Self-training: a network labels what it is sure of, but not too sure, and trains on with it, again and again."""
+
+import pathlib
+import shutil
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+from audiojax import console, evaluate, metrics
+from audiojax.data import labels, splits
+from audiojax.errors import ConfigError
+from audiojax.evaluate import Scores
+from audiojax.recipes import single
+from audiojax.writer import Writer, read_result
+
+PSEUDO = "pseudo"  # subset of the clips that a network has labelled
+HEADER = ("iteration", "epoch", "data", "train accuracy", "valid accuracy", "lower bound")
+
+
+class Seed(NamedTuple):
+    """One seed's training. config: its own. data: of the config; its train part is what is labelled from the start.
+
+    whole: all clips that may be trained on, under their own labels. pool: those of them that are to be labelled.
+    """
+
+    config: object
+    data: single.Data
+    whole: splits.Part
+    pool: splits.Part
+    folder: pathlib.Path
+
+    def iteration(self, number: int) -> pathlib.Path:
+        """The folder of an iteration, from 0 on."""
+        return self.folder / f"iteration_{number:02d}"
+
+
+def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> dict:
+    """Trains in iterations; returns what result.json holds.
+
+    Config: recipe.iterations, each of the config's duration and early stopping, from the weights that validation chose
+    in the one before. The first trains on the config's training clips; the others also on the clips that these lack by
+    data.label_file and data.subset_weights, under the label that was predicted where its probability is from
+    recipe.lower, which goes evenly from its first value to its second, to recipe.upper. What validation prefers of all
+    iterations is what test is read with. Seeds take turns, for each chooses labels of its own.
+
+    seed_N/iteration_M: a run's folder, with labels.csv, the clips of that iteration, with the probability of those that
+    were predicted. An interrupted run goes on inside of the iteration that it had come to.
+
+    Raises:
+      ConfigError: bounds or iterations that cannot be, or a grid.
+    """
+    started_s = time.perf_counter()
+    writer = Writer(workdir, config.to_dict())
+    if result := read_result(workdir):
+        console.say(f"{workdir} is finished; to run it again choose another --workdir.")
+        return result
+    recipe = config.recipe
+    if recipe.iterations < 1 or config.grid or not 0 <= min(recipe.lower) <= max(recipe.lower) <= recipe.upper <= 1:
+        raise ConfigError(
+            f"recipe.iterations={recipe.iterations} must be at least 1, lower={recipe.lower} and upper={recipe.upper}"
+            " in order and within 0 … 1, and there must be no grid."
+        )
+    data = single.open_run(config, workdir, raw_dir, data_dir)
+    whole = all_clips(config, data)
+    pool = splits.select(whole, ~np.isin(whole.id, data.parts["train"].id))
+    if not len(pool.id):
+        data.notes.append("train has no clip left that self-training could label")
+    writer.begin(0)
+    chosen, tables, time_s, fitted = [], {}, {}, None
+    for number in range(config.replicas):
+        own = config.copy_and_resolve_references().unlock()
+        own.update(seed=config.seed + number, replicas=1)
+        seed = Seed(own.lock(), data, whole, pool, workdir / f"seed_{own.seed}")
+        lines = train(seed)
+        best = metrics.best([line["valid"] for line in lines], config.select)
+        fitted = iterate(seed, best)  # That iteration is finished: its weights are read, not trained.
+        score = lambda name, fitted=fitted: fitted.trainer.evaluator.scores(
+            name, fitted.best.params, fitted.best.model_state
+        )
+        chosen.append({"train": score("labelled"), "valid": score("valid"), "test": score("test")})
+        tables[f"Iterations of seed {own.seed}; chosen: {best + 1}"] = {
+            "header": HEADER,
+            "lines": [line["trace"] for line in lines],
+        }
+        for name in lines[0]["time_s"]:
+            time_s[name] = time_s.get(name, 0.0) + sum(line["time_s"][name] for line in lines)
+    scores_of = lambda name: Scores(*(np.concatenate(each) for each in zip(*(scores[name] for scores in chosen))))
+    result = single.facts(config, data) | single.training(seed.config, fitted)
+    result |= single.judge(config, data.parts, scores_of, writer) | {"tables": tables, "unlabelled": len(pool.id)}
+    single.leave_first_layer(fitted, data, writer)
+    result["time_s"] = {"prepare": time.perf_counter() - started_s - sum(time_s.values())} | time_s
+    writer.close()
+    writer.result(result)
+    console.say(f"results: {workdir / 'result.json'}")
+    return result
+
+
+def all_clips(config, data: single.Data) -> splits.Part:
+    """The training clips that there are without a label file and without weights."""
+    section = config.data.copy_and_resolve_references().unlock()
+    section.update(label_file="", subset_weights={})
+    section.subset_weights = {}
+    parts, *_ = splits.make_parts(data.prepared, section.protocols[config.protocol], section)
+    return parts["train"]
+
+
+def train(seed: Seed) -> list[dict]:
+    """The results of all iterations, trained where they are not finished yet: each "valid" (by config.select),
+    "trace" (as HEADER) and "time_s"."""
+    config, lines = seed.config, []
+    for number in range(config.recipe.iterations):
+        folder = seed.iteration(number)
+        line = read_result(folder)
+        if line is None:
+            if not (folder / single.LABELS).exists():
+                labels.write(folder / single.LABELS, choose(seed, number))
+            line = finish(seed, number, iterate(seed, number))
+        lines.append(line)
+        # Weights are kept of the iteration that validation prefers and of the newest, which the next one begins with.
+        best = metrics.best([line["valid"] for line in lines], config.select)
+        for other in set(range(number)) - {best}:
+            shutil.rmtree(seed.iteration(other) / "checkpoints", ignore_errors=True)
+    return lines
+
+
+def choose(seed: Seed, number: int) -> list[dict]:
+    """The lines of an iteration's label file: what is labelled from the start, and what the iteration before predicts
+    within the bounds."""
+    part, classes, recipe = seed.data.parts["train"], seed.data.classes, seed.config.recipe
+    first = np.unique(part.id, return_index=True)[1]
+    rows = [
+        {"clip": part.id[i], "label": classes[part.label[i]], "subset": part.subset[i], "weight": part.weight[i]}
+        for i in first
+    ]
+    if number == 0 or not len(seed.pool.id):
+        return rows
+    with np.load(seed.iteration(number - 1) / "predictions" / "pool.npz") as arrays:
+        id_N, score_NK = arrays["id"], arrays["score"]
+    label_N, probability_N = score_NK.argmax(1), score_NK.max(1)
+    lower = np.linspace(*recipe.lower, recipe.iterations)[number]
+    for i in np.flatnonzero((lower <= probability_N) & (probability_N <= recipe.upper)):
+        chosen = {"clip": id_N[i], "label": classes[label_N[i]], "subset": PSEUDO, "weight": 1.0}
+        rows.append(chosen | {"probability": f"{probability_N[i]:.6f}", "iteration": number + 1})
+    return rows
+
+
+def iterate(seed: Seed, number: int) -> single.Fitted:
+    """Trains an iteration on its label file, from its newest checkpoint, or the weights of the one before."""
+    folder, config = seed.iteration(number), seed.config
+    table = labels.read(folder / single.LABELS, seed.data.classes)
+    part, _ = splits.relabel(seed.whole, table, seed.data.classes, folder / single.LABELS)
+    parts = {"train": part, "labelled": seed.data.parts["train"]}
+    parts |= {name: seed.data.parts[name] for name in ("valid", "test")}
+    parts |= {"pool": seed.pool} if len(seed.pool.id) else {}
+    console.say(f"{config.row}, seed {config.seed}, iteration {number + 1}: {len(table):,} clips")
+    start_from = seed.iteration(number - 1) if number else None
+    return single.fit(config, seed.data._replace(parts=parts), folder, Writer(folder, config.to_dict()), start_from)
+
+
+def finish(seed: Seed, number: int, fitted: single.Fitted) -> dict:
+    """The result.json of an iteration, with what it predicts of the pool beside it."""
+    config, trainer = seed.config, fitted.trainer
+    writer = Writer(seed.iteration(number), config.to_dict())
+    scores = {
+        name: trainer.evaluator.scores(name, fitted.best.params, fitted.best.model_state) for name in trainer.parts
+    }
+    summary = {name: evaluate.report(trainer.parts[name], scores[name]).summary for name in ("train", "valid")}
+    if len(seed.pool.id):
+        first, score_MK = evaluate.clips(seed.pool, scores["pool"])
+        writer.predictions("pool", splits.select(seed.pool, first), score_MK[None])
+    accuracy = lambda name: f"{summary[name].get('accuracy_group', summary[name]['accuracy'])[0]:.4f}"
+    clips, examples = len(np.unique(trainer.parts["train"].id)), len(trainer.parts["train"].id)
+    epoch = trainer.best_steps(fitted.best)[0] * config.batch_size / examples
+    lower = np.linspace(*config.recipe.lower, config.recipe.iterations)[number]
+    trace = [
+        number + 1,
+        f"{epoch:.3g}",
+        f"{clips:,}",
+        accuracy("train"),
+        accuracy("valid"),
+        f"{lower:.3f}" if number else "",
+    ]
+    line = {"valid": summary["valid"][config.select][0], "trace": list(map(str, trace)), "time_s": trainer.time_s}
+    writer.result(line)
+    return line
