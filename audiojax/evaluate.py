@@ -59,10 +59,17 @@ class Evaluator:
         rows = order.evaluation_rows(len(chosen), self._batch_size)
         data = self._source.data(name)
         feed = self._source.feed(name, range(len(rows)), lambda call: chosen[rows[call]], meshes.EVALUATION)
-        outputs = [call(params, model_state, data, x) for x in feed]
+        outputs, pending = [], None
+        for x in feed:
+            # Read one behind: the device never waits, and no more than two batches are held.
+            dispatched = call(params, model_state, data, x)
+            outputs += [jax.device_get(pending)] if pending else []
+            pending = dispatched
+        outputs.append(jax.device_get(pending))
         # The last batch is padded; its surplus is cut off here.
-        joined = lambda field: np.concatenate([np.asarray(output[field]) for output in outputs], 1)
-        return {field: joined(field)[:, : len(chosen)] for field in outputs[0]}
+        return {
+            field: np.concatenate([output[field] for output in outputs], 1)[:, : len(chosen)] for field in outputs[0]
+        }
 
     def report(self, name: str, scores: Scores) -> "Report":
         """What the scores of a part amount to."""

@@ -19,8 +19,8 @@ WRONG = {
     "rows": (["--config=configs/li_audioset.py", "--workdir=x", "--rows=fc3"], "has no 'fc3'; did you mean 'fc2'?"),
     "study": (
         ["--config=configs/lee.py:fc1", "--workdir=x"],
-        "no such file; studies: configs/beyond_audioset.py, configs/beyond_gtzan.py, configs/fagan_gtzan.py,"
-        " configs/li_audioset.py",
+        "no such file; studies: configs/beyond_audioset.py, configs/beyond_freesound.py, configs/beyond_gtzan.py,"
+        " configs/fagan_gtzan.py, configs/li_audioset.py",
     ),
     "key": ([LI, "--workdir=x", "--config.optim.lrr=3"], "no such key; did you mean --config.optim.lr?"),
     "type": ([LI, "--workdir=x", "--config.optim.lr=high"], "could not convert string to float: 'high'"),
@@ -31,7 +31,7 @@ WRONG = {
     "no config": (["--workdir=x"], "--config is missing"),
     "recipe": (
         [LI, "--workdir=x", "--config.recipe.name=soup"],
-        "recipe.name='soup' is unknown; recipes: ensemble, single",
+        "recipe.name='soup' is unknown; recipes: autoencoder, ensemble, label_spreading, self_training, single",
     ),
     "table's flags": ([LI, "--workdir=x", "--splits=3"], "--splits is for a table; leave :fc1 out of --config"),
     "replicas": ([LI, "--workdir=x", "--config.replicas=0"], "replicas=0 must be at least 1"),
@@ -60,7 +60,7 @@ ON_DATA = {
     "batch": (["--config.batch_size=4000"], "batch_size=4000 must be between 1 and the 1900"),
     "model": (
         ["--config.model.name=mlpp"],
-        "model.name='mlpp' is unknown; models: attention, cnn, cnn1d, gcnn, lstm, mlp",
+        "model.name='mlpp' is unknown; models: attention, autoencoder, cnn, cnn1d, gcnn, lstm, mlp",
     ),
     "loss": (["--config.task.loss=hinge"], "task.loss='hinge' is unknown"),
     "front end": (["--config.frontend.name=dequantize"], "frontend.name='dequantize' is unknown"),

@@ -170,24 +170,26 @@ def test_fold_file_of_the_real_tracks_keeps_artists_apart(real_raw_dir, tmp_path
 
 
 def test_subsets_are_scored_apart(data_dir, tmp_path):
-    """Public and Private clips of FSDKaggle2018's test, verified and unverified ones of validation."""
+    """Public and Private clips of FSDKaggle2018's test, verified and unverified ones of train."""
     config = config_of(
         "ntu_freesound",
         "cnn2d_mfcc",
         data__variant="stand_in",
+        data__subset_weights={"unverified": 0.5},
         model__stages=(("image",), ("conv", 4, 3, 2), ("average",)),
         **dict(frontend__hop_samples=2048, epochs=0.0, steps=2, eval_every=2),
     )
     result = single.run(config, tmp_path / "run", None, data_dir)
-    parts = {"train", "valid", "valid_verified", "valid_unverified", "test", "test_public", "test_private"}
-    assert result["metrics"].keys() == parts
-    whole, public, private = (
-        result["metrics"][name]["map_at_3_group"][0] for name in ("test", "test_public", "test_private")
-    )
-    assert min(public, private) <= whole <= max(public, private)
-    assert result["ci95"].keys() == parts - {"train"}
+    judged = {"valid", "test", "test_public", "test_private"}
+    assert result["metrics"].keys() == judged | {"train", "train_verified", "train_unverified"}
+    for names in (("test", "test_public", "test_private"), ("train", "train_verified", "train_unverified")):
+        whole, one, other = (result["metrics"][name]["map_at_3_group"][0] for name in names)
+        assert min(one, other) <= whole <= max(one, other)
+    assert result["ci95"].keys() == judged
     [(low, high)] = result["ci95"]["test_private"]["map_at_3_group"]
-    assert low <= private <= high
+    assert low <= result["metrics"]["test_private"]["map_at_3_group"][0] <= high
+    with np.load(tmp_path / "run" / "plots" / "first_layer.npz") as arrays:
+        assert arrays["id"] == "test-00000-Acoustic_guitar" and arrays["response"].shape[-1] == 4
 
 
 def test_eight_devices_give_the_single_device_result(reference, data_dir, tmp_path):

@@ -41,7 +41,6 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     data, recipe = single.open_run(config, workdir, raw_dir, data_dir), config.recipe
     if config.data.segment.seconds:
         raise ConfigError("label_spreading is of whole clips; set data.segment.seconds=0.")
-    writer.begin(0)
     read = ["train"] + ["valid"] * config.data.protocols[config.protocol].get("spread_valid", False)
     id_N, own_N, subset_N = (
         np.concatenate([getattr(data.parts[name], field) for name in read]) for field in ("id", "label", "subset")
@@ -54,6 +53,7 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     groups = group_numbers(recipe.groups, data.classes)
     if unknown := set(recipe.promote) - set(groups):
         raise ConfigError(f"recipe.promote names {sorted(unknown)[0]!r}; groups: {', '.join(groups)}.")
+    writer.begin(0)
     spread_N, xy_N2 = np.full(len(id_N), -1), np.zeros((len(id_N), 2))
     for name, classes in groups.items():
         inside = np.flatnonzero(np.isin(own_N, classes))

@@ -38,11 +38,12 @@ class Seed(NamedTuple):
 def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> dict:
     """Trains in iterations; returns what result.json holds.
 
-    Config: recipe.iterations, each of the config's duration and early stopping, from the weights that validation chose
-    in the one before. The first trains on the config's training clips; the others also on the clips that these lack by
-    data.label_file and data.subset_weights, under the label that was predicted where its probability is from
-    recipe.lower, which goes evenly from its first value to its second, to recipe.upper. What validation prefers of all
-    iterations is what test is read with. Seeds take turns, for each chooses labels of its own.
+    Config: recipe.iterations, each of the config's duration and early stopping; recipe.warm_start: each from the
+    weights that validation chose in the one before, else from new ones. The first trains on the config's training
+    clips; the others also on the clips that these lack by data.label_file and data.subset_weights, under the label that
+    was predicted where its probability is from recipe.lower, which goes evenly from its first value to its second, to
+    recipe.upper. What validation prefers of all iterations is what test is read with. Seeds take turns, for each
+    chooses labels of its own.
 
     seed_N/iteration_M: a run's folder, with labels.csv, the clips of that iteration, with the probability of those that
     were predicted. An interrupted run goes on inside of the iteration that it had come to.
@@ -154,7 +155,7 @@ def iterate(seed: Seed, number: int) -> single.Fitted:
     parts |= {name: seed.data.parts[name] for name in ("valid", "test")}
     parts |= {"pool": seed.pool} if len(seed.pool.id) else {}
     console.say(f"{config.row}, seed {config.seed}, iteration {number + 1}: {len(table):,} clips")
-    start_from = seed.iteration(number - 1) if number else None
+    start_from = seed.iteration(number - 1) if number and config.recipe.warm_start else None
     return single.fit(config, seed.data._replace(parts=parts), folder, Writer(folder, config.to_dict()), start_from)
 
 

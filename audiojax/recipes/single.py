@@ -192,7 +192,7 @@ def find_run(name: str, workdir: pathlib.Path, config) -> tuple[pathlib.Path, di
     table = (workdir / ".." / ".." / "..").resolve()
     beside = table / name / config.protocol / f"split_{config.data.split_seed}"
     for folder in (pathlib.Path(name), beside):
-        if result := read_result(folder):
+        if (result := read_result(folder)) is not None:
             return folder, result
     raise RunError(
         f"{config.row} needs {name}, which has no finished run, neither there nor in {beside}; train it first."

@@ -122,6 +122,7 @@ def summarise(rows: dict, runs: list[Run]) -> list[Entry]:
     Args:
       rows: row -> {"published": {split: {metric: value}}, ...}.
     """
+    runs = with_clips(rows, runs)
     wanted, entries = measures(rows, runs), []
     for row, settings in rows.items():
         own = [run for run in runs if run.row == row]
@@ -133,12 +134,19 @@ def summarise(rows: dict, runs: list[Run]) -> list[Entry]:
     return entries
 
 
-def values_of(result: dict, measure: Measure, section: str = "metrics") -> list | None:
-    """A measure's values in result.json, one a replica; None where it has none. Clips that are whole examples have the
-    same metric as their examples."""
-    of = result.get(section, {}).get(measure.split, {})
-    whole = f"loss{CLIPS}" not in result["metrics"].get(measure.split, {})
-    return of.get(measure.metric, of.get(measure.metric.removesuffix(CLIPS)) if whole else None)
+def with_clips(rows: dict, runs: list[Run]) -> list[Run]:
+    """The runs, where clips are whole examples with their metrics also as those of clips that the study published."""
+    published = {metric for of in rows.values() for metrics in of["published"].values() for metric in metrics}
+    wanted = {metric: metric.removesuffix(CLIPS) for metric in published if metric.endswith(CLIPS)}
+
+    def widened(section: dict) -> dict:
+        also = lambda of: {metric: of[plain] for metric, plain in wanted.items() if plain in of}
+        return {
+            split: of if any(name.endswith(CLIPS) for name in of) else also(of) | of for split, of in section.items()
+        }
+
+    sections = lambda run: {name: widened(run.result.get(name, {})) for name in ("metrics", "ci95")}
+    return [run._replace(result=run.result | sections(run)) for run in runs] if wanted else runs
 
 
 def gap(of_protocol: dict[str, list[Run]], measure: Measure) -> float | None:
@@ -147,7 +155,7 @@ def gap(of_protocol: dict[str, list[Run]], measure: Measure) -> float | None:
         return None
     both = set.intersection(*({run.split_seed for run in of_protocol[name]} for name in PROTOCOLS))
     results = [[run.result for run in of_protocol[name] if run.split_seed in both] for name in PROTOCOLS]
-    if not both or any(values_of(result, measure) is None for own in results for result in own):
+    if not both or any(measure.metric not in r["metrics"].get(measure.split, ()) for own in results for r in own):
         return None
     paper, honest = (score(own, measure).mean for own in results)
     return paper - honest
@@ -183,7 +191,9 @@ def outcome(runs: list[Run], wanted: list[Measure]) -> Outcome:
     replicas = lambda result: 1 if result.get("settings") else result["replicas"]  # Those of a grid have one seed.
     seeds = {result["seed"] + replica for result in results for replica in range(replicas(result))}
     return Outcome(
-        scores={m: score(results, m) for m in wanted if all(values_of(result, m) is not None for result in results)},
+        scores={
+            m: score(results, m) for m in wanted if all(m.metric in r["metrics"].get(m.split, ()) for r in results)
+        },
         seeds=len(seeds),
         splits=len({run.split_seed for run in runs}),
         parameters=max(result["parameters"] for result in results),
@@ -195,9 +205,10 @@ def outcome(runs: list[Run], wanted: list[Measure]) -> Outcome:
 
 def score(results: list[dict], measure: Measure) -> Score:
     """A measure over all replicas of all results."""
+    split, metric = measure
     # JSON has null for what is not finite, which becomes NaN and stays it.
-    values = np.array([value for result in results for value in values_of(result, measure)], float)
-    between = [ends for result in results for ends in values_of(result, measure, "ci95") or ()]
+    values = np.array([value for result in results for value in result["metrics"][split][metric]], float)
+    between = [ends for result in results for ends in result.get("ci95", {}).get(split, {}).get(metric, ())]
     interval = tuple(np.array(between, float).mean(0).tolist()) if len(between) == len(values) else None
     std = float(values.std(ddof=1)) if len(values) > 1 else None
     return Score(float(values.mean()), std, interval, len(values))

@@ -230,7 +230,8 @@ def test_a_label_file_sets_train_alone(freesound, tmp_path):
         np.testing.assert_array_equal(parts[name].subset, plain[name].subset)
     left_out = len(plain["train"].id) - len(kept)
     assert any(
-        f"{left_out} training clips are not in it and left out, 4 clips that it names are not in train" in n for n in notes
+        f"{left_out} training clips are not in it and left out, 4 clips that it names are not in train" in n
+        for n in notes
     )
 
 

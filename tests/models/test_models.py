@@ -15,6 +15,7 @@ from tests.conftest import config_of
 
 CLIPS = {  # a batch of one as the data set stores it, and how many classes it has
     "beyond_audioset": (jnp.zeros((1, 10, 128), jnp.uint8), 527),
+    "beyond_freesound": (jnp.zeros((1, 88_200), jnp.int16), 41),
     "beyond_gtzan": (jnp.zeros((1, 66_150), jnp.int16), 10),
     "fagan_gtzan": (jnp.zeros((1, 66_150), jnp.int16), 10),
     "li_fig4": (jnp.zeros((1, 10, 128), jnp.uint8), 527),

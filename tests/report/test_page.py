@@ -205,6 +205,55 @@ def test_a_broken_file_of_a_run_is_one_sentence(tmp_path, name):
         page.write("study", ROWS, {}, tmp_path, tmp_path / "data")
 
 
+@pytest.fixture
+def recipes(tmp_path):
+    """A row that predicts nothing but leaves a table and pictures, and one that has a loss alone."""
+    counts = {"header": ["classes", "clips"], "lines": [["<all>", "9,473"]]}
+    nothing = result_of({"loss": [0.5]}) | {"per_class": {"test": [{}]}}
+    spread = nothing | {"metrics": {"train": {}, "valid": {}, "test": {}}, "tables": {"Promotion": counts}}
+    rng = np.random.default_rng(0)
+    points = dict(
+        xy=rng.normal(size=(40, 2)), label=np.arange(40) % 3, subset=np.array(["verified", "unverified"] * 20)
+    )
+    images = rng.random((4, 30, 20)).astype(np.float16)
+    left = {
+        "spread": {"embedding": points | {"group": np.array(["music", "other"]).repeat(20)}},
+        "encoder": {"reconstructions": {"id": np.array(IDS[:4]), "image": images, "again": images}},
+        "network": {"first_layer": {"id": IDS[0], "response": rng.random((300, 20, 11)).astype(np.float16)}},
+    }
+    for row, arrays in left.items():
+        folder = write_run(
+            tmp_path / row / "honest" / "split_0", config_of("honest"), spread if row == "spread" else nothing
+        )
+        (folder / "plots").mkdir()
+        for name, of in arrays.items():
+            np.savez(folder / "plots" / f"{name}.npz", **of)
+    return tmp_path, {row: {"published": {}} for row in left}
+
+
+def test_tables_and_pictures_of_recipes_are_on_the_page(recipes):
+    workdir, rows = recipes
+    page.write("study", rows, {}, workdir, workdir / "data")
+    text = (workdir / "report.html").read_text()
+    assert "<h4>Promotion</h4>" in text and "&lt;all&gt;" in text and "9,473" in text
+    for title in (
+        "Latents of music by t-SNE",
+        "Latents of other by t-SNE",
+        "Spectrograms, and their",
+        "First layer: what",
+    ):
+        assert f"<h4>{title}" in text
+    assert "a&lt;/script&gt;" in text and IDS[0] not in text
+    assert "<h4>Classes" not in text and text.count("<h4>Scores</h4>") == 2
+
+
+def test_a_broken_picture_is_one_sentence(recipes):
+    workdir, rows = recipes
+    (workdir / "spread" / "honest" / "split_0" / "plots" / "embedding.npz").write_text("{")
+    with pytest.raises(RunError, match="plots/embedding.npz cannot be read .*delete"):
+        page.write("study", rows, {}, workdir, workdir / "data")
+
+
 def test_a_study_that_never_ran_has_a_page(tmp_path):
     page.write("study", ROWS, {}, tmp_path, tmp_path)
     text = (tmp_path / "report.html").read_text()

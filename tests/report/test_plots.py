@@ -66,3 +66,42 @@ def test_overview_of_hostile_rows():
     rows = {"<b>&\"'$x$": {"published": {"test": {"accuracy": 0.5}}}, "none": {"published": {}}}
     entries = table.summarise(rows, [])
     assert "&lt;b&gt;&amp;" in svg(plots.overview(entries, Measure("test", "accuracy")))
+
+
+def test_a_loss_that_is_the_metric_is_drawn_of_training_and_validation():
+    step_S, value_SR = np.array([10, 20]), np.array([[2.0], [1.0]])
+    figure = plots.learning_curves(
+        {"train/loss": (step_S, value_SR), "valid/loss": (step_S, 2 * value_SR)}, "loss", [20]
+    )
+    (axes,) = figure.axes
+    assert [list(line.get_ydata()) for line in axes.lines[:2]] == [[2.0, 1.0], [4.0, 2.0]]
+
+
+def test_points_are_drawn_once_above_and_those_kept_below():
+    rng = np.random.default_rng(0)
+    label_N, kept_N = np.arange(30) % 10, np.arange(30) < 12
+    classes = [f"<{k}>" for k in range(10)]
+    figure = plots.embedding(rng.normal(size=(30, 2)), label_N, kept_N, classes)
+    drawn = [sum(len(points.get_offsets()) for points in axes.collections) for axes in figure.axes]
+    assert len(drawn) == 8 and sum(drawn[:4]) == 30 and sum(drawn[4:]) == 12
+    named = [text.get_text() for axes in figure.axes[:4] for text in axes.get_legend().get_texts()]
+    assert named == classes
+    svg(figure)
+
+
+def test_reconstructions_share_their_original_s_colours_and_large_images_are_thinned():
+    image_NHW = np.random.default_rng(0).random((3, 300, 20)).astype(np.float16)
+    figure = plots.reconstructions(image_NHW, 2 * image_NHW)
+    drawn = [axes.images[0] for axes in figure.axes]
+    assert len(drawn) == 6 and drawn[0].get_array().shape == (100, 20)
+    assert [image.get_clim() for image in drawn[:3]] == [image.get_clim() for image in drawn[3:]]
+    np.testing.assert_array_equal(drawn[0].get_array(), image_NHW[0, ::3].astype(float))
+    svg(figure)
+
+
+def test_every_filter_has_its_picture():
+    response_HWF = np.random.default_rng(0).random((9, 7, 11))
+    figure = plots.responses(response_HWF)
+    drawn = [axes.images[0].get_array() for axes in figure.axes if axes.images]
+    np.testing.assert_array_equal(np.stack(drawn, -1), response_HWF)
+    svg(figure)

@@ -112,6 +112,19 @@ def test_a_published_subset_stands_beside_the_whole_split(tmp_path):
     assert list(entry.outcomes["honest"].scores) == [ACCURACY]
 
 
+def test_clips_that_are_whole_examples_have_the_metric_of_clips_too(tmp_path):
+    rows = {name: {"published": {"test": {"map_at_3_group": 0.6}}} for name in ("whole", "windows", "neither")}
+    put(tmp_path, "whole", "honest", 0, result_of({"loss": [1.0], "map_at_3": [0.5]}, {"map_at_3": [[0.4, 0.6]]}))
+    windows = {"loss": [1.0], "loss_group": [1.0], "map_at_3": [0.1], "map_at_3_group": [0.7]}
+    put(tmp_path, "windows", "honest", 0, result_of(windows))
+    put(tmp_path, "neither", "honest", 0, result_of({"loss": [1.0], "loss_group": [1.0], "map_at_3": [0.1]}))
+    runs = table.read_runs(tmp_path, rows)
+    measure = Measure("test", "map_at_3_group")
+    whole, other, neither = (entry.outcomes["honest"].scores for entry in table.summarise(rows, runs))
+    assert (whole[measure].mean, whole[measure].interval, other[measure].mean) == (0.5, (0.4, 0.6), 0.7)
+    assert measure not in neither
+
+
 def test_markdown(workdir, entries):
     text = table.markdown(entries, table.footnote(entries, table.read_runs(workdir, ROWS), {}))
     lines = text.splitlines()

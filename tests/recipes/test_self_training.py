@@ -1,0 +1,163 @@
+"""Self-training on the stand-in, small."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from audiojax.data import labels
+from audiojax.errors import ConfigError
+from audiojax.recipes import self_training
+from tests.conftest import ROOT, config_of
+
+STAGES = (("conv", 8, 3, 2), ("pool", 2), ("conv", 16, 3, 2), ("dense", 32))
+SMALL = {
+    "data.variant": "stand_in",
+    "data.label_file": "",
+    "data.subset_weights": {"unverified": 0.0},
+    "frontend.height": 32,
+    "frontend.width": 32,
+    "frontend.hop_samples": 1024,
+    "model.stages": STAGES,
+    "epochs": 0.0,
+    "steps": 24,
+    "eval_every": 8.0,
+    "optim.lr": 5e-3,
+    "eval_batch_size": 128,
+    "recipe.iterations": 3,
+    "recipe.lower": (0.1, 0.2),
+}
+
+
+def small(**overrides):
+    plain = {key.replace(".", "__"): value for key, value in SMALL.items()}
+    return config_of("ntu_freesound", "self_training_3", **plain | overrides)
+
+
+def rows(folder):
+    with open(folder / "labels.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def finished(data_dir, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("self_training") / "run"
+    return self_training.run(small(), workdir, None, data_dir), workdir
+
+
+def test_a_clip_joins_under_its_predicted_label_within_the_bounds(finished):
+    result, workdir = finished
+    first, second, third = (rows(workdir / "seed_0" / f"iteration_{number:02d}") for number in range(3))
+    assert {row["subset"] for row in first} == {"verified"} and len(first) == 164
+    with np.load(workdir / "seed_0" / "iteration_00" / "predictions" / "pool.npz") as arrays:
+        pool, score = arrays["id"], arrays["score"]
+    assert len(pool) == result["unlabelled"] == 287 and not {row["clip"] for row in first} & set(pool)
+    chosen = {row["clip"]: row for row in second if row["subset"] == "pseudo"}
+    lower = 0.15  # the second of three from 0.1 to 0.2
+    expected = {clip: p for clip, p in zip(pool, score) if lower <= p.max() <= 0.95}
+    assert chosen.keys() == expected.keys() and 0 < len(chosen) < len(pool)
+    for clip, p in expected.items():
+        assert chosen[clip]["label"] == result["classes"][p.argmax()]
+        assert float(chosen[clip]["probability"]) == pytest.approx(p.max(), abs=1e-6)
+        assert chosen[clip]["iteration"] == "2"
+    assert [row for row in second if row["subset"] == "verified"] == [
+        row | {"probability": "", "iteration": ""} for row in first
+    ]
+    assert {row["iteration"] for row in third} == {"", "3"}
+
+
+def test_an_iteration_goes_on_from_the_weights_that_were_chosen_before(finished):
+    _, workdir = finished
+    losses = []
+    for number in range(3):
+        lines = (workdir / "seed_0" / f"iteration_{number:02d}" / "metrics.jsonl").read_text().splitlines()
+        losses.append([of["train/loss"][0] for of in map(json.loads, lines) if "train/loss" in of])
+    assert losses[1][0] < 0.8 * losses[0][0] and losses[2][0] < 0.8 * losses[0][0]
+
+
+def test_result_is_a_run_s_with_a_trace_as_the_study_printed(finished, data_dir):
+    result, workdir = finished
+    [(title, table)] = result["tables"].items()
+    assert table["header"][:5] == ("iteration", "epoch", "data", "train accuracy", "valid accuracy")
+    valid = [
+        json.loads((workdir / "seed_0" / f"iteration_{n:02d}" / "result.json").read_text())["valid"] for n in range(3)
+    ]
+    best = int(np.argmax(valid))
+    assert title == f"Iterations of seed 0; chosen: {best + 1}"
+    assert [line[0] for line in table["lines"]] == ["1", "2", "3"]
+    assert [int(line[2]) for line in table["lines"]] == [
+        len(rows(workdir / "seed_0" / f"iteration_{n:02d}")) for n in range(3)
+    ]
+    assert result["metrics"]["valid"]["map_at_3"] == [pytest.approx(valid[best])]
+    assert {"train", "valid", "test", "test_public", "test_private"} <= result["metrics"].keys()
+    assert result["metrics"]["test"]["accuracy"][0] > 3 / 41
+    with np.load(workdir / "predictions" / "test.npz") as arrays:
+        assert arrays["score"].shape == (164, 41)
+    kept = {n for n in range(3) if (workdir / "seed_0" / f"iteration_{n:02d}" / "checkpoints").exists()}
+    assert kept == {best, 2}
+    before = (workdir / "result.json").stat().st_mtime_ns
+    self_training.run(small(), workdir, None, data_dir)
+    assert (workdir / "result.json").stat().st_mtime_ns == before
+
+
+def test_seeds_choose_labels_of_their_own(finished, data_dir, tmp_path):
+    alone, alone_dir = finished
+    both = self_training.run(small(replicas=2), tmp_path / "run", None, data_dir)
+    assert both["metrics"]["test"]["map_at_3"][0] == alone["metrics"]["test"]["map_at_3"][0]
+    assert len(both["tables"]) == 2 and "test_ensemble" in both["metrics"]
+    of_seed = lambda seed: (tmp_path / "run" / f"seed_{seed}" / "iteration_01" / "labels.csv").read_bytes()
+    assert of_seed(0) == (alone_dir / "seed_0" / "iteration_01" / "labels.csv").read_bytes() != of_seed(1)
+
+
+def test_a_killed_run_ends_as_the_uninterrupted_one(finished, data_dir, tmp_path):
+    """Killed in the middle of its second iteration, and again wherever it had come to in the third."""
+    result, reference = finished
+    flags = ["--config=configs/ntu_freesound.py:self_training_3", f"--data_dir={data_dir}", f"--workdir={tmp_path}/run"]
+    # As a user would give them, but for the subsets' weight, which has a flag of its own.
+    settings = SMALL | {"data.subset_weights.unverified": 0.0}
+    del settings["data.subset_weights"]
+    flags += [f"--config.{key}={value}" for key, value in settings.items()]
+    command = [sys.executable, "launch.py", *flags]
+    for number in (1, 2):
+        folder = tmp_path / "run" / "seed_0" / f"iteration_{number:02d}"
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        while process.poll() is None and not list((folder / "checkpoints").glob("[0-9]*")):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (folder / "result.json").exists() and not (tmp_path / "run" / "result.json").exists()
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env=os.environ)
+    ended = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert ended["metrics"] == json.loads((reference / "result.json").read_text())["metrics"]
+    for number in range(3):
+        path = f"seed_0/iteration_{number:02d}/labels.csv"
+        assert (tmp_path / "run" / path).read_bytes() == (reference / path).read_bytes()
+    same = lambda folder: np.load(folder / "predictions" / "test.npz")["score"].tobytes()
+    assert same(tmp_path / "run") == same(reference) and ended["tables"] == json.loads(json.dumps(result["tables"]))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [{"recipe__iterations": 0}, {"recipe__lower": (0.5, 1.1)}, {"recipe__lower": (0.5, 0.99)}, {"recipe__upper": 1.5}],
+)
+def test_bounds_that_cannot_be_are_said(data_dir, tmp_path, overrides):
+    with pytest.raises(ConfigError, match="recipe.iterations=.* must be at least 1, lower=.* and upper=.* in order"):
+        self_training.run(small(**overrides), tmp_path / "run", None, data_dir)
+
+
+def test_a_label_file_s_labels_are_the_first_ones(data_dir, tmp_path, finished):
+    path = tmp_path / "labels.csv"
+    given = rows(finished[1] / "seed_0" / "iteration_00")[:100]
+    labels.write(path, [{"clip": row["clip"], "label": row["label"], "weight": 0.5} for row in given])
+    config = small(recipe__iterations=1, steps=4)
+    with config.unlocked():
+        config.data.label_file, config.data.subset_weights = str(path), {}
+    result = self_training.run(config, tmp_path / "run", None, data_dir)
+    assert result["examples"]["train"] == 100 and result["unlabelled"] == 351
+    assert {row["weight"] for row in rows(tmp_path / "run" / "seed_0" / "iteration_00")} == {"0.5"}
