@@ -2,8 +2,8 @@
 
 python launch.py --config=configs/beyond_freesound.py --workdir=DIR --raw_dir=RELEASES
 
-Rows: verified clips alone; all clips alike; all clips, the loss of unverified ones weighted by a half; and that with
-SpecAugment and mixup.
+Rows: verified clips alone; all clips alike; all clips, the loss of unverified ones weighted by a half; that with
+SpecAugment and mixup; and self-training in which a clip joins where its own label is the predicted one.
 """
 
 from configs import common, ntu_freesound
@@ -34,6 +34,11 @@ ROWS = {
     "all": row(1.0),
     "weighted": row(0.5),
     "weighted_augmented": row(0.5, MASKS, MIXUP),
+    "self_training": row(0.0),
+}
+ROWS["self_training"]["overrides"]["recipe"] = {
+    **{"name": "self_training", "iterations": 2, "warm_start": False, "agreeing": True},
+    **{"lower": (0.0, 0.0), "upper": 1.0},
 }
 
 

@@ -42,8 +42,8 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     weights that validation chose in the one before, else from new ones. The first trains on the config's training
     clips; the others also on the clips that these lack by data.label_file and data.subset_weights, under the label that
     was predicted where its probability is from recipe.lower, which goes evenly from its first value to its second, to
-    recipe.upper. What validation prefers of all iterations is what test is read with. Seeds take turns, for each
-    chooses labels of its own.
+    recipe.upper; with recipe.agreeing only where that is the clip's own label. What validation prefers of all
+    iterations is what test is read with. Seeds take turns, for each chooses labels of its own.
 
     seed_N/iteration_M: a run's folder, with labels.csv, the clips of that iteration, with the probability of those that
     were predicted. An interrupted run goes on inside of the iteration that it had come to.
@@ -140,7 +140,11 @@ def choose(seed: Seed, number: int) -> list[dict]:
         id_N, score_NK = arrays["id"], arrays["score"]
     label_N, probability_N = score_NK.argmax(1), score_NK.max(1)
     lower = np.linspace(*recipe.lower, recipe.iterations)[number]
-    for i in np.flatnonzero((lower <= probability_N) & (probability_N <= recipe.upper)):
+    joins_N = (lower <= probability_N) & (probability_N <= recipe.upper)
+    if recipe.agreeing:
+        own = dict(zip(seed.pool.id, seed.pool.label))
+        joins_N &= label_N == [own[clip] for clip in id_N]
+    for i in np.flatnonzero(joins_N):
         chosen = {"clip": id_N[i], "label": classes[label_N[i]], "subset": PSEUDO, "weight": 1.0}
         rows.append(chosen | {"probability": f"{probability_N[i]:.6f}", "iteration": number + 1})
     return rows
