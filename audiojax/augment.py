@@ -50,7 +50,7 @@ def mixup(key: jax.Array, x: jax.Array, label_BK: jax.Array, alpha: float):
 
 def spec_augment(
     key: jax.Array,
-    x_BTF: jax.Array,
+    x: jax.Array,
     label: jax.Array,
     time_masks: int,
     time_width: int,
@@ -60,15 +60,19 @@ def spec_augment(
     """Puts an example's mean in place of spans of time steps and of features (SpecAugment, Park et al. 2019).
 
     Masks are as many as told, each of 0 … its greatest width, all widths and then all places equally likely.
+    x: [B, T, F], or images [B, F, T, C].
 
     Raises:
       ConfigError: a width exceeds the features.
     """
-    time_key, frequency_key = jax.random.split(key)
-    masked_BT = _spans(time_key, x_BTF.shape[0], x_BTF.shape[1], time_masks, time_width)
-    masked_BF = _spans(frequency_key, x_BTF.shape[0], x_BTF.shape[2], frequency_masks, frequency_width)
-    mean_B11 = x_BTF.mean(axis=(1, 2), keepdims=True)
-    return jnp.where(masked_BT[:, :, None] | masked_BF[:, None, :], mean_B11, x_BTF), label
+    masked = False
+    for axis_key, axis, masks, width in zip(
+        *(jax.random.split(key), (1, 2) if x.ndim == 3 else (2, 1)),
+        *((time_masks, frequency_masks), (time_width, frequency_width)),
+    ):
+        spans = _spans(axis_key, x.shape[0], x.shape[axis], masks, width)
+        masked |= jnp.expand_dims(spans, [other for other in range(1, x.ndim) if other != axis])
+    return jnp.where(masked, x.mean(axis=(1, 2), keepdims=True), x), label
 
 
 def gain(key: jax.Array, x: jax.Array, label: jax.Array, low_db: float, high_db: float):

@@ -13,7 +13,7 @@ import pytest
 
 from audiojax.data import labels
 from audiojax.errors import ConfigError
-from audiojax.recipes import self_training
+from audiojax.recipes import self_training, single
 from tests.conftest import ROOT, config_of
 
 STAGES = (("conv", 8, 3, 2), ("pool", 2), ("conv", 16, 3, 2), ("dense", 32))
@@ -140,6 +140,18 @@ def test_a_killed_run_ends_as_the_uninterrupted_one(finished, data_dir, tmp_path
         assert (tmp_path / "run" / path).read_bytes() == (reference / path).read_bytes()
     same = lambda folder: np.load(folder / "predictions" / "test.npz")["score"].tobytes()
     assert same(tmp_path / "run") == same(reference) and ended["tables"] == json.loads(json.dumps(result["tables"]))
+
+
+def test_labels_that_the_network_agrees_with_are_right(data_dir, tmp_path):
+    """A fifth of the stand-in's unverified clips is labelled wrong."""
+    agreeing = dict(recipe__iterations=2, recipe__warm_start=False, recipe__agreeing=True, recipe__upper=1.0)
+    result = self_training.run(small(recipe__lower=(0.0, 0.0), **agreeing), tmp_path / "run", None, data_dir)
+    whole = self_training.all_clips(small(), single.open_run(small(), tmp_path, None, data_dir))
+    own = dict(zip(whole.id, whole.label))
+    sounds = lambda row: row["clip"].split("-", 2)[2]
+    added = [row for row in rows(tmp_path / "run" / "seed_0" / "iteration_01") if row["subset"] == "pseudo"]
+    assert len(added) > 10 and all(result["classes"][own[row["clip"]]] == row["label"] for row in added)
+    assert np.mean([sounds(row) == row["label"] for row in added]) > 0.95
 
 
 @pytest.mark.parametrize(
