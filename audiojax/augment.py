@@ -65,13 +65,12 @@ def spec_augment(
     Raises:
       ConfigError: a width exceeds the features.
     """
-    masked = False
-    for axis_key, axis, masks, width in zip(
-        *(jax.random.split(key), (1, 2) if x.ndim == 3 else (2, 1)),
-        *((time_masks, frequency_masks), (time_width, frequency_width)),
-    ):
-        spans = _spans(axis_key, x.shape[0], x.shape[axis], masks, width)
-        masked |= jnp.expand_dims(spans, [other for other in range(1, x.ndim) if other != axis])
+    time_key, frequency_key = jax.random.split(key)
+    time_axis, frequency_axis = (1, 2) if x.ndim == 3 else (2, 1)
+    masked_BT = _spans(time_key, x.shape[0], x.shape[time_axis], time_masks, time_width)
+    masked_BF = _spans(frequency_key, x.shape[0], x.shape[frequency_axis], frequency_masks, frequency_width)
+    masked = jnp.expand_dims(masked_BT, frequency_axis) | jnp.expand_dims(masked_BF, time_axis)
+    masked = masked.reshape(*masked.shape, *[1] * (x.ndim - 3))
     return jnp.where(masked, x.mean(axis=(1, 2), keepdims=True), x), label
 
 

@@ -82,6 +82,14 @@ def test_spec_augment_puts_the_mean_in_spans_of_every_width_up_to_the_greatest()
     np.testing.assert_array_equal(hidden, hidden.all(2)[:, :, None] | hidden.all(1)[:, None, :])
 
 
+def test_spec_augment_of_an_image_is_that_of_its_transpose():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(50, 20, 12)), jnp.float32)
+    options = dict(time_masks=2, time_width=5, frequency_masks=1, frequency_width=3)
+    masked, _ = augment.spec_augment(KEY, x, LABEL, **options)
+    of_image, _ = augment.spec_augment(KEY, x.swapaxes(1, 2)[..., None], LABEL, **options)
+    np.testing.assert_allclose(of_image[..., 0].swapaxes(1, 2), masked, rtol=1e-5, atol=1e-6)
+
+
 def test_spec_augment_draws_each_mask_of_its_own_and_none_where_none_are_asked_for():
     x = jnp.asarray(np.random.default_rng(0).normal(size=(500, 40, 4)), jnp.float32)
     masked, _ = augment.spec_augment(KEY, x, LABEL, time_masks=3, time_width=4, frequency_masks=0, frequency_width=2)
