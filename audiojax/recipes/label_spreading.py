@@ -39,8 +39,8 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
         console.say(f"{workdir} is finished; to run it again choose another --workdir.")
         return result
     data, recipe = single.open_run(config, workdir, raw_dir, data_dir), config.recipe
-    if config.data.segment.seconds:
-        raise ConfigError("label_spreading is of whole clips; set data.segment.seconds=0.")
+    if config.data.segment.seconds or data.prepared.multi_label:
+        raise ConfigError("label_spreading is of whole clips (data.segment.seconds=0) that have a single label each.")
     read = ["train"] + ["valid"] * config.data.protocols[config.protocol].get("spread_valid", False)
     id_N, own_N, subset_N = (
         np.concatenate([getattr(data.parts[name], field) for name in read]) for field in ("id", "label", "subset")

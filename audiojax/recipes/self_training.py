@@ -49,7 +49,7 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     were predicted. An interrupted run goes on inside of the iteration that it had come to.
 
     Raises:
-      ConfigError: bounds or iterations that cannot be, or a grid.
+      ConfigError: bounds or iterations that cannot be, a grid, or several labels a clip.
     """
     started_s = time.perf_counter()
     writer = Writer(workdir, config.to_dict())
@@ -63,6 +63,8 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
             " in order and within 0 … 1, and there must be no grid."
         )
     data = single.open_run(config, workdir, raw_dir, data_dir)
+    if data.prepared.multi_label:
+        raise ConfigError(f"self_training is for single labels, and {data.prepared.name} has several a clip.")
     whole = all_clips(config, data)
     pool = splits.select(whole, ~np.isin(whole.id, data.parts["train"].id))
     if not len(pool.id):
@@ -100,8 +102,7 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
 def all_clips(config, data: single.Data) -> splits.Part:
     """The training clips that there are without a label file and without weights."""
     section = config.data.copy_and_resolve_references().unlock()
-    section.update(label_file="", subset_weights={})
-    section.subset_weights = {}
+    section.label_file, section.subset_weights = "", {}
     parts, *_ = splits.make_parts(data.prepared, section.protocols[config.protocol], section)
     return parts["train"]
 
@@ -167,12 +168,10 @@ def finish(seed: Seed, number: int, fitted: single.Fitted) -> dict:
     """The result.json of an iteration, with what it predicts of the pool beside it."""
     config, trainer = seed.config, fitted.trainer
     writer = Writer(seed.iteration(number), config.to_dict())
-    scores = {
-        name: trainer.evaluator.scores(name, fitted.best.params, fitted.best.model_state) for name in trainer.parts
-    }
-    summary = {name: evaluate.report(trainer.parts[name], scores[name]).summary for name in ("train", "valid")}
+    score = lambda name: trainer.evaluator.scores(name, fitted.best.params, fitted.best.model_state)
+    summary = {name: evaluate.report(trainer.parts[name], score(name)).summary for name in ("train", "valid")}
     if len(seed.pool.id):
-        first, score_MK = evaluate.clips(seed.pool, scores["pool"])
+        first, score_MK = evaluate.clips(seed.pool, score("pool"))
         writer.predictions("pool", splits.select(seed.pool, first), score_MK[None])
     accuracy = lambda name: f"{summary[name].get('accuracy_group', summary[name]['accuracy'])[0]:.4f}"
     clips, examples = len(np.unique(trainer.parts["train"].id)), len(trainer.parts["train"].id)

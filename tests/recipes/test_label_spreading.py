@@ -121,7 +121,11 @@ def test_paper_spreads_labels_of_validation_too_but_promotes_none_of_its_clips(t
             "recipe.groups must have each class once; see Acoustic",
         ),
         ({"recipe__promote": ("noise",)}, ConfigError, "recipe.promote names 'noise'; groups: music, non-music"),
-        ({"data__segment__seconds": 2.0}, ConfigError, "label_spreading is of whole clips; set data.segment.seconds=0"),
+        (
+            {"data__segment__seconds": 2.0},
+            ConfigError,
+            "label_spreading is of whole clips .data.segment.seconds=0. that have a single label each",
+        ),
         ({"data__split_seed": 1}, RunError, "spread_2 needs autoencoder, which has no finished run"),
     ],
 )
