@@ -76,7 +76,7 @@ def make_parts(prepared: Prepared, protocol, data) -> tuple[dict[str, Part], lis
     if unknown:
         raise ConfigError(f"data.exclude_classes names {unknown[0]!r}, which {prepared.name} does not have.")
     classes, notes = [name for name in prepared.classes if name not in data.exclude_classes], []
-    whole = {protocol[name]: None for name in PARTS}
+    whole, judged = {protocol[name]: None for name in PARTS}, protocol.get("judged", "")
     for split in whole:
         clips = keep_classes(open_clips(prepared, split), prepared.classes, classes)
         if data.group_file:
@@ -87,10 +87,15 @@ def make_parts(prepared: Prepared, protocol, data) -> tuple[dict[str, Part], lis
         table = read_table(data.split_file, ("split", "fold"), prepared.classes)
         parts, note = assign(parts["train"], table, data.split_file, data.test_fold)
         notes.append(note)
+        for name in ("valid", "test"):
+            if parts[name] is not None:
+                inside = is_judged(parts[name], judged)
+                parts[name] = select(parts[name], inside)
+                if lost := int((~inside).sum()):
+                    notes.append(f"{lost} clips of {name} in {data.split_file} are not {judged} and are left out")
 
     cut = {id(clips): cut_windows(clips, prepared, data.segment) for clips in parts.values() if clips is not None}
     parts = {name: clips if clips is None else cut[id(clips)] for name, clips in parts.items()}
-    judged = protocol.get("judged", "")
     for name in ("test", "valid"):
         if parts[name] is None or parts[name] is parts["train"]:
             fraction = protocol.get(f"{name}_fraction", 0.0)
@@ -104,10 +109,8 @@ def make_parts(prepared: Prepared, protocol, data) -> tuple[dict[str, Part], lis
             parts["train"] = select(parts["train"], ~held)
             parts["valid"] = parts["train"] if together else parts["valid"]
     if data.hide.share:
-        parts["train"] = hide(parts["train"], data.hide.share, data.hide.wrong, len(classes), data.split_seed)
-        notes.append(
-            f"{data.hide.share:.0%} of the training clips count as {HIDDEN}, {data.hide.wrong:.0%} of them wrong"
-        )
+        parts["train"], note = hide(parts["train"], data.hide.share, data.hide.wrong, len(classes), data.split_seed)
+        notes.append(note)
     if data.label_file:
         if prepared.multi_label:
             raise ConfigError(f"data.label_file is for single labels, and {prepared.name} has several a clip.")
@@ -116,6 +119,12 @@ def make_parts(prepared: Prepared, protocol, data) -> tuple[dict[str, Part], lis
     for subset in set(data.subset_weights) - set(parts["train"].subset):
         notes.append(f"data.subset_weights: train has no example of the subset {subset}")
     parts["train"] = weigh(parts["train"], data.subset_weights)
+    if not len(parts["train"].id) and (data.label_file or data.subset_weights):
+        raise DataError(
+            f"train is empty: of its clips data.label_file={data.label_file!r} names none, or data.subset_weights="
+            f"{dict(data.subset_weights)} leaves out all; a clip of {prepared.name} is called such as"
+            f" {whole[protocol['train']].id[0]}."
+        )
     for name, part in parts.items():
         if not len(part.id):
             raise DataError(f"{name} is empty: {prepared.folder} has too few examples in {part.split}.")
@@ -241,9 +250,9 @@ def relabel(part: Part, table: dict[str, labels.Label], classes: list[str], path
     return own, note
 
 
-def hide(part: Part, share: float, wrong: float, classes: int, seed: int) -> Part:
-    """Clips of which a share counts as `HIDDEN`, a share of those with another class's label: what recipes that mend
-    labels can be judged by where all are known.
+def hide(part: Part, share: float, wrong: float, classes: int, seed: int) -> tuple[Part, str]:
+    """Clips of which a share also counts as `HIDDEN`, a share of those with another class's label: what recipes that
+    mend labels can be judged by where the labels are known. Also returns how many these are.
 
     Raises:
       ConfigError: shares that are none, or several labels a clip.
@@ -251,14 +260,13 @@ def hide(part: Part, share: float, wrong: float, classes: int, seed: int) -> Par
     if not (0 <= share <= 1 and 0 <= wrong <= 1 and part.label.ndim == 1):
         raise ConfigError(f"data.hide.share={share} and wrong={wrong} must be 0 … 1, of clips with a single label.")
     rng = np.random.default_rng((seed, 0x41DE))
-    ids, clip_N = np.unique(part.id, return_inverse=True)
-    order_C = rng.permutation(len(ids))
-    hidden_C = order_C < round(share * len(ids))
-    wrong_C = order_C < round(wrong * share * len(ids))
-    shift_C = np.where(wrong_C, rng.integers(1, classes, len(ids)), 0)
-    label = (part.label + shift_C[clip_N]) % classes
-    subset = np.where(hidden_C[clip_N], HIDDEN, part.subset)
-    return part._replace(label=label.astype(np.int32), subset=subset)
+    ids = rng.permutation(np.unique(part.id[part.subset != HIDDEN]))
+    hidden, mislabelled = (ids[: round(amount * len(ids))] for amount in (share, share * wrong))
+    shift = dict(zip(mislabelled, rng.integers(1, classes, len(mislabelled))))
+    label = (part.label + np.array([shift.get(clip, 0) for clip in part.id])) % classes
+    subset = np.where(np.isin(part.id, hidden), HIDDEN, part.subset)
+    note = f"{len(hidden)} clips of train count as {HIDDEN} (data.hide), {len(mislabelled)} of them under a wrong label"
+    return part._replace(label=label.astype(np.int32), subset=subset), note
 
 
 def weigh(part: Part, subset_weights) -> Part:

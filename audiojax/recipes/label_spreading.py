@@ -9,7 +9,7 @@ import sklearn.manifold
 import sklearn.semi_supervised
 
 from audiojax import console
-from audiojax.data import labels
+from audiojax.data import labels, splits
 from audiojax.errors import ConfigError, RunError
 from audiojax.recipes import single
 from audiojax.writer import Writer, read_result
@@ -31,7 +31,8 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     plots/embedding.npz: two dimensions of the latents by t-SNE within each group.
 
     Raises:
-      ConfigError: groups that do not fit, or windows of clips. RunError: no latents of these clips.
+      ConfigError: groups, a subset or settings that cannot be, windows of clips, several labels a clip. RunError: no
+        latents of these clips.
     """
     started_s = time.perf_counter()
     writer = Writer(workdir, config.to_dict())
@@ -50,6 +51,10 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     if recipe.unit_latents:
         latent_ND = latent_ND / np.maximum(np.linalg.norm(latent_ND, axis=1, keepdims=True), 1e-12)
     known_N = subset_N == recipe.labelled
+    if not known_N.any():
+        raise ConfigError(
+            f"recipe.labelled={recipe.labelled!r} is no subset of train: {', '.join(np.unique(subset_N))}."
+        )
     groups = group_numbers(recipe.groups, data.classes)
     if unknown := set(recipe.promote) - set(groups):
         raise ConfigError(f"recipe.promote names {sorted(unknown)[0]!r}; groups: {', '.join(groups)}.")
@@ -69,7 +74,7 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
         {"clip": clip, "label": data.classes[label], "subset": subset}
         for clip, label, subset in zip(id_N[kept_N], own_N[kept_N], subset_N[kept_N])
     ]
-    labels.write(workdir / single.LABELS, rows)
+    single.by_first_process(lambda: labels.write(workdir / single.LABELS, rows))
     writer.arrays("plots/embedding", id=id_N, label=own_N, subset=subset_N, group=group_N, xy=xy_N2)
     result = single.facts(config, data) | {
         "replicas": 1,
@@ -82,8 +87,9 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
         "tables": {"Promotion": promotion_table(groups, own_N, known_N, promoted_N)},
         "time_s": {"train": 0.0, "eval": time.perf_counter() - started_s},
     }
-    if (truth_N := true_labels(config, data, id_N)) is not None:
-        right_N = own_N == truth_N
+    truth_N = true_labels(config, data, id_N)
+    if (told_N := truth_N >= 0).any():
+        right_N, known_N, promoted_N = (own_N == truth_N)[told_N], known_N[told_N], promoted_N[told_N]
         shares = {"all": right_N, "unverified": right_N[~known_N], "promoted": right_N[promoted_N]}
         shares["verified and promoted"] = right_N[known_N | promoted_N]
         result["right"] = {name: float(right.mean()) if len(right) else None for name, right in shares.items()}
@@ -95,18 +101,17 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     return result
 
 
-def true_labels(config, data: single.Data, id_N: np.ndarray) -> np.ndarray | None:
-    """Classes of the clips that are known to be right, None where they are not known: [N]."""
+def true_labels(config, data: single.Data, id_N: np.ndarray) -> np.ndarray:
+    """Classes of the clips where they are known to be right, else -1: [N]."""
+    truth = {}
     if config.recipe.truth_file:
-        truth = labels.read(config.recipe.truth_file, data.classes)
-        if absent := [clip for clip in id_N if clip not in truth]:
-            raise RunError(f"{config.recipe.truth_file} lacks {absent[0]} ({len(absent)} such clips).")
-        return np.array([data.classes.index(truth[clip].label) for clip in id_N])
-    if not config.data.hide.share:
-        return None
-    index = data.prepared.index(data.parts["train"].split)
-    names = dict(zip(index.id, (data.prepared.classes[label] for label in index.label)))
-    return np.array([data.classes.index(names[clip]) for clip in id_N])
+        given = labels.read(config.recipe.truth_file, data.classes)
+        truth = {clip: label.label for clip, label in given.items()}
+    elif config.data.hide.share:
+        index = data.prepared.index(data.parts["train"].split)
+        trusted = zip(index.id, index.label, index.subset)
+        truth = {clip: data.prepared.classes[label] for clip, label, subset in trusted if subset != splits.HIDDEN}
+    return np.array([data.classes.index(truth[clip]) if clip in truth else -1 for clip in id_N])
 
 
 def read_latents(folder: pathlib.Path, id_N: np.ndarray) -> np.ndarray:
@@ -141,9 +146,12 @@ def spread(latent_ND: np.ndarray, own_N: np.ndarray, known_N: np.ndarray, settin
     """
     if known_N.all() or not known_N.any():
         return np.where(known_N, own_N, -1)
-    model = sklearn.semi_supervised.LabelSpreading(**settings)
-    with np.errstate(invalid="ignore"):  # A clip far from all others has no distribution: 0 / 0.
-        model.fit(latent_ND, np.where(known_N, own_N, -1))
+    try:
+        model = sklearn.semi_supervised.LabelSpreading(**settings)
+        with np.errstate(invalid="ignore"):  # A clip far from all others has no distribution: 0 / 0.
+            model.fit(latent_ND, np.where(known_N, own_N, -1))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"recipe.spreading={settings}: {' '.join(str(error).split())}") from error
     reached_N = np.nan_to_num(model.label_distributions_).sum(1) > 0
     return np.where(reached_N, model.transduction_, -1)
 

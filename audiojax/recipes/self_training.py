@@ -57,10 +57,11 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
         console.say(f"{workdir} is finished; to run it again choose another --workdir.")
         return result
     recipe = config.recipe
-    if recipe.iterations < 1 or config.grid or not 0 <= min(recipe.lower) <= max(recipe.lower) <= recipe.upper <= 1:
+    fits = len(recipe.lower) == 2 and 0 <= min(recipe.lower) <= max(recipe.lower) <= recipe.upper <= 1
+    if recipe.iterations < 1 or config.grid or not fits:
         raise ConfigError(
-            f"recipe.iterations={recipe.iterations} must be at least 1, lower={recipe.lower} and upper={recipe.upper}"
-            " in order and within 0 … 1, and there must be no grid."
+            f"recipe.iterations={recipe.iterations} must be at least 1, lower={recipe.lower} (two bounds) and"
+            f" upper={recipe.upper} in order and within 0 … 1, and there must be no grid."
         )
     data = single.open_run(config, workdir, raw_dir, data_dir)
     if data.prepared.multi_label:
@@ -70,7 +71,7 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     if not len(pool.id):
         data.notes.append("train has no clip left that self-training could label")
     writer.begin(0)
-    chosen, tables, time_s, fitted = [], {}, {}, None
+    chosen, tables, time_s, trained = [], {}, {"prepare": time.perf_counter() - started_s}, []
     for number in range(config.replicas):
         own = config.copy_and_resolve_references().unlock()
         own.update(seed=config.seed + number, replicas=1)
@@ -86,13 +87,15 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
             "header": HEADER,
             "lines": [line["trace"] for line in lines],
         }
+        trained.append(single.training(seed.config, fitted))
+        if number == 0:
+            single.leave_first_layer(fitted, data, writer)
         for name in lines[0]["time_s"]:
             time_s[name] = time_s.get(name, 0.0) + sum(line["time_s"][name] for line in lines)
     scores_of = lambda name: Scores(*(np.concatenate(each) for each in zip(*(scores[name] for scores in chosen))))
-    result = single.facts(config, data) | single.training(seed.config, fitted)
-    result |= single.judge(config, data.parts, scores_of, writer) | {"tables": tables, "unlabelled": len(pool.id)}
-    single.leave_first_layer(fitted, data, writer)
-    result["time_s"] = {"prepare": time.perf_counter() - started_s - sum(time_s.values())} | time_s
+    result = single.facts(config, data) | trained[0] | single.judge(config, data.parts, scores_of, writer)
+    result |= {"best_step": [step for of in trained for step in of["best_step"]], "tables": tables, "time_s": time_s}
+    result["unlabelled"] = len(pool.id)
     writer.close()
     writer.result(result)
     console.say(f"results: {workdir / 'result.json'}")
@@ -116,14 +119,20 @@ def train(seed: Seed) -> list[dict]:
         line = read_result(folder)
         if line is None:
             if not (folder / single.LABELS).exists():
-                labels.write(folder / single.LABELS, choose(seed, number))
+                rows = choose(seed, number)
+                single.by_first_process(lambda folder=folder, rows=rows: labels.write(folder / single.LABELS, rows))
             line = finish(seed, number, iterate(seed, number))
         lines.append(line)
         # Weights are kept of the iteration that validation prefers and of the newest, which the next one begins with.
         best = metrics.best([line["valid"] for line in lines], config.select)
-        for other in set(range(number)) - {best}:
-            shutil.rmtree(seed.iteration(other) / "checkpoints", ignore_errors=True)
+        old = [seed.iteration(other) / "checkpoints" for other in set(range(number)) - {best}]
+        single.by_first_process(lambda old=old: [shutil.rmtree(path, ignore_errors=True) for path in old])
     return lines
+
+
+def lower_bound(recipe, number: int) -> float:
+    """Of the probability with which a clip joins iteration `number`, from 1 on."""
+    return float(np.linspace(*recipe.lower, max(recipe.iterations - 1, 1))[number - 1])
 
 
 def choose(seed: Seed, number: int) -> list[dict]:
@@ -140,8 +149,7 @@ def choose(seed: Seed, number: int) -> list[dict]:
     with np.load(seed.iteration(number - 1) / "predictions" / "pool.npz") as arrays:
         id_N, score_NK = arrays["id"], arrays["score"]
     label_N, probability_N = score_NK.argmax(1), score_NK.max(1)
-    lower = np.linspace(*recipe.lower, recipe.iterations)[number]
-    joins_N = (lower <= probability_N) & (probability_N <= recipe.upper)
+    joins_N = (lower_bound(recipe, number) <= probability_N) & (probability_N <= recipe.upper)
     if recipe.agreeing:
         own = dict(zip(seed.pool.id, seed.pool.label))
         joins_N &= label_N == [own[clip] for clip in id_N]
@@ -161,7 +169,10 @@ def iterate(seed: Seed, number: int) -> single.Fitted:
     parts |= {"pool": seed.pool} if len(seed.pool.id) else {}
     console.say(f"{config.row}, seed {config.seed}, iteration {number + 1}: {len(table):,} clips")
     start_from = seed.iteration(number - 1) if number and config.recipe.warm_start else None
-    return single.fit(config, seed.data._replace(parts=parts), folder, Writer(folder, config.to_dict()), start_from)
+    writer = Writer(folder, config.to_dict())
+    fitted = single.fit(config, seed.data._replace(parts=parts), folder, writer, start_from)
+    writer.close()
+    return fitted
 
 
 def finish(seed: Seed, number: int, fitted: single.Fitted) -> dict:
@@ -176,14 +187,13 @@ def finish(seed: Seed, number: int, fitted: single.Fitted) -> dict:
     accuracy = lambda name: f"{summary[name].get('accuracy_group', summary[name]['accuracy'])[0]:.4f}"
     clips, examples = len(np.unique(trainer.parts["train"].id)), len(trainer.parts["train"].id)
     epoch = trainer.best_steps(fitted.best)[0] * config.batch_size / examples
-    lower = np.linspace(*config.recipe.lower, config.recipe.iterations)[number]
     trace = [
         number + 1,
         f"{epoch:.3g}",
         f"{clips:,}",
         accuracy("train"),
         accuracy("valid"),
-        f"{lower:.3f}" if number else "",
+        f"{lower_bound(config.recipe, number):.3f}" if number else "",
     ]
     line = {"valid": summary["valid"][config.select][0], "trace": list(map(str, trace)), "time_s": trainer.time_s}
     writer.result(line)

@@ -1,6 +1,7 @@
 """One row of a study: prepare, split, train, choose on validation, read test once, record."""
 
 import importlib
+import json
 import os
 import pathlib
 import pkgutil
@@ -66,6 +67,7 @@ def run(
         console.say(f"{workdir} is finished; to run it again choose another --workdir.")
         return result
     data = open_run(config, workdir, raw_dir, data_dir)
+    prepare_s = time.perf_counter() - started_s
     fitted = fit(config, data, workdir, writer)
     tested_s = time.perf_counter()
     scores_of = lambda name: fitted.trainer.evaluator.scores(name, fitted.best.params, fitted.best.model_state)
@@ -74,7 +76,7 @@ def run(
     ended_s = time.perf_counter()
     result = facts(config, data) | judged | training(config, fitted)
     result["time_s"]["eval"] += ended_s - tested_s
-    result["time_s"] = {"prepare": tested_s - started_s - sum(fitted.trainer.time_s.values())} | result["time_s"]
+    result["time_s"] = {"prepare": prepare_s} | result["time_s"]
     writer.close()
     writer.result(result)
     console.say(f"results: {workdir / 'result.json'}")
@@ -87,6 +89,8 @@ def open_run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_d
     prepared = open_data(config.data, raw_dir, data_dir)
     data = config.data
     if data.label_file and not pathlib.Path(data.label_file).is_file():
+        if data.label_file.endswith(".csv"):
+            raise ConfigError(f"data.label_file={data.label_file}: there is no such file.")
         data = data.copy_and_resolve_references()
         data.label_file = str(find_run(data.label_file, workdir, config)[0] / LABELS)
     return Data(prepared, *open_parts(config, data, prepared))
@@ -158,6 +162,8 @@ def judge(config, parts: dict[str, splits.Part], scores_of: Callable[[str], Scor
                     together = evaluate.ensemble(scores, config.task.loss, part.label)
                     summaries[f"{name}_ensemble"] = evaluate.report(part, together).summary
         for subset in np.unique(part.subset) if len(np.unique(part.subset)) > 1 else ():
+            if not subset:
+                continue  # the rest, which has no name
             inside = part.subset == subset
             own, own_part = evaluate.select(scores, inside), splits.select(part, inside)
             summaries[f"{name}_{subset.lower()}"] = evaluate.report(own_part, own).summary
@@ -186,14 +192,30 @@ def facts(config, data: Data) -> dict:
     } | provenance()
 
 
+def by_first_process(action: Callable[[], None]) -> None:
+    """Does what is done once for all processes, which go on together after it."""
+    if jax.process_index() == 0:
+        action()
+    multihost_utils.sync_global_devices("by_first_process")
+
+
 def find_run(name: str, workdir: pathlib.Path, config) -> tuple[pathlib.Path, dict]:
-    """Folder and result of a finished run: `name` itself, or that row of the table that `workdir` lies in, under the
-    same protocol and cut of the data. Raises RunError where neither is finished."""
+    """Folder and result of a finished run: `name` itself, or that row of the table that `workdir` lies in.
+
+    Raises:
+      RunError: neither is finished, or it is of another protocol or cut of the data.
+    """
     table = (workdir / ".." / ".." / "..").resolve()
     beside = table / name / config.protocol / f"split_{config.data.split_seed}"
     for folder in (pathlib.Path(name), beside):
-        if (result := read_result(folder)) is not None:
-            return folder, result
+        if (result := read_result(folder)) is None:
+            continue
+        own = json.loads((folder / "config.json").read_text())
+        same = {"protocol": config.protocol, "split_seed": config.data.split_seed}
+        found = {"protocol": own["protocol"], "split_seed": own["data"]["split_seed"]}
+        if found != same:
+            raise RunError(f"{config.row} needs {name} under {same}, for its labels or scores; {folder} has {found}.")
+        return folder, result
     raise RunError(
         f"{config.row} needs {name}, which has no finished run, neither there nor in {beside}; train it first."
     )

@@ -67,7 +67,7 @@ def write(study: str, rows: dict, own: dict[str, dict], workdir: pathlib.Path, d
     Raises:
       RunError: a file of a finished run that cannot be read.
     """
-    runs = table.read_runs(workdir, rows)
+    runs = table.with_clips(rows, table.read_runs(workdir, rows))
     entries = table.summarise(rows, runs)
     note = table.footnote(entries, runs, own)
     texts = {"md": table.markdown(entries, note), "csv": table.csv(entries), "tex": table.latex(entries, note)}

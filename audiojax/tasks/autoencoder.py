@@ -8,7 +8,7 @@ import numpy as np
 from audiojax import frontend, optim
 from audiojax.errors import ConfigError
 from audiojax.state import TrainState
-from audiojax.tasks.supervised import augmenter, build_model, named
+from audiojax.tasks.supervised import augmenter, build_model, check_lengths, named
 
 
 class Task:
@@ -23,6 +23,7 @@ class Task:
         if config.task.loss != "mean_squared_error":
             raise ConfigError(f"task.loss={config.task.loss!r} of an autoencoder must be mean_squared_error.")
         self._features = named(frontend, "frontend", config.frontend)
+        check_lengths(config)
         self._augment_waveform = augmenter("augment.waveform", config.augment.waveform)
         self._augment_features = augmenter("augment.features", config.augment.features)
         self._model_name, self._model = config.model.name, build_model(config)

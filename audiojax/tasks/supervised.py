@@ -29,6 +29,7 @@ class Task:
     def __init__(self, config, prior_K: np.ndarray, total_steps: int):
         """prior_K: share of the training examples that each class labels."""
         self._features = named(frontend, "frontend", config.frontend)
+        check_lengths(config)
         self._augment_waveform = augmenter("augment.waveform", config.augment.waveform)
         self._augment_features = augmenter("augment.features", config.augment.features)
         self._classes = len(prior_K)
@@ -116,6 +117,16 @@ class Task:
         variables = {"params": params} | model_state
         _, seen = self._model.apply(variables, x, train=False, capture_intermediates=first, mutable=["intermediates"])
         return seen["intermediates"]["Conv_0"]["__call__"][0]
+
+
+def check_lengths(config) -> None:
+    """Raises ConfigError where an augmentation would move a clip's sound past the end that the front end goes by."""
+    moving = [step["name"] for step in config.augment.waveform if step["name"] in ("roll", "crop", "mixup")]
+    if moving and config.frontend.name == "spectrogram_image":
+        raise ConfigError(
+            f"augment.waveform: {moving[0]!r} would move sound past the end of its clip, where spectrogram_image does"
+            " not look; put it into augment.features."
+        )
 
 
 def augmenter(section: str, steps) -> Callable:

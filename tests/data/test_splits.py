@@ -257,12 +257,34 @@ def test_hidden_labels_are_as_many_and_as_wrong_as_told_and_always_the_same(free
     (parts, *_), (again, *_) = (parts_of(freesound, NTU, "honest", **options) for _ in range(2))
     _, first = np.unique(parts["train"].id, return_index=True)
     changed = parts["train"].label != plain["train"].label
-    clips = len(first)
+    clips = (plain["train"].subset[first] == "verified").sum()
+    hidden = (parts["train"].subset[first] == "unverified") & (plain["train"].subset[first] == "verified")
+    assert hidden.sum() == round(share * clips)
     assert changed[first].sum() == round(wrong * share * clips)
     assert set(parts["train"].subset[changed]) <= {"unverified"}
+    assert set(plain["train"].subset[changed]) <= {"verified"}
     for i in first:  # all windows of a clip alike
         assert len(set(parts["train"].label[parts["train"].id == parts["train"].id[i]])) == 1
     np.testing.assert_array_equal(parts["train"].label, again["train"].label)
     np.testing.assert_array_equal(parts["test"].label, plain["test"].label)
     with pytest.raises(ConfigError, match="data.hide.share=2 and wrong=0 must be 0 … 1"):
         parts_of(freesound, NTU, "honest", hide={"share": 2, "wrong": 0})
+
+
+def test_a_split_file_s_unverified_clips_are_not_judged_and_are_counted(freesound, tmp_path):
+    index = freesound.index("train")
+    path = tmp_path / "folds.csv"
+    path.write_text("clip,fold\n" + "".join(f"{clip},{n % 3}\n" for n, clip in enumerate(index.id)))
+    protocol = dict(train="train", valid="train", test="train", unit="id", judged="verified", valid_fraction=0.3)
+    options = dict(subset_weights={}, split_file=str(path), test_fold="1")
+    parts, _, notes = parts_of(freesound, NTU, protocol, **options)
+    assert set(parts["test"].subset) == {"verified"}
+    lost = (index.subset[np.arange(len(index.id)) % 3 == 1] == "unverified").sum()
+    assert f"{lost} clips of test in {path} are not verified and are left out" in notes
+
+
+def test_labels_of_clips_that_there_are_not_are_said(freesound, tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("clip,label\nx.wav,Bark\n")
+    with pytest.raises(DataError, match="train is empty: .*labels.csv' names none, .* called such as train-00000-Acou"):
+        parts_of(freesound, NTU, "honest", subset_weights={}, label_file=str(path))

@@ -27,6 +27,7 @@ def table_dir(data_dir, tmp_path_factory):
     (folder / "predictions").mkdir(parents=True)
     np.savez(folder / "predictions" / "latents.npz", id=data.index("train").id, latent=latent)
     (folder / "result.json").write_text("{}")
+    (folder / "config.json").write_text('{"protocol": "honest", "data": {"split_seed": 0}}')
     truth = [{"clip": clip, "label": sound} for clip, sound in zip(data.index("train").id, sounds)]
     labels.write(root / "truth.csv", truth)
     return root
@@ -84,7 +85,9 @@ def test_hidden_labels_are_judged_by_the_data_set_s(table_dir, data_dir):
     hide = {"share": 0.5, "wrong": 0.4}
     result, _ = run(table_dir, data_dir, "spread_1", "hidden", data__hide=hide)
     number = {line[0]: int(line[1]) for line in result["tables"]["Labels that are right"]["lines"]}
-    assert (1 - result["right"]["unverified"]) * number["unverified"] == pytest.approx(round(0.4 * 0.5 * 451))
+    # Of the 164 verified clips half are hidden; of the others, unverified before, the truth is not known.
+    assert (number["all"], number["unverified"]) == (164, 82)
+    assert (1 - result["right"]["unverified"]) * 82 == pytest.approx(round(0.4 * 0.5 * 164))
     assert result["right"]["verified and promoted"] > result["right"]["all"]
 
 
@@ -104,6 +107,7 @@ def test_paper_spreads_labels_of_validation_too_but_promotes_none_of_its_clips(t
     own = table_dir / "autoencoder" / "honest" / "split_0"
     for name in ("result.json", "predictions/latents.npz"):
         (folder / name).write_bytes((own / name).read_bytes())
+    (folder / "config.json").write_text('{"protocol": "paper", "data": {"split_seed": 0}}')
     result, folder = run(table_dir, data_dir, "spread_1", protocol="paper")
     assert result["tables"]["Promotion"]["lines"][-1][1] == "492"
     config = config_of("ntu_freesound", "cnn2d", protocol="paper", data__variant="stand_in")
@@ -120,6 +124,16 @@ def test_paper_spreads_labels_of_validation_too_but_promotes_none_of_its_clips(t
             ConfigError,
             "recipe.groups must have each class once; see Acoustic",
         ),
+        (
+            {"recipe__labelled": "verfied"},
+            ConfigError,
+            "recipe.labelled='verfied' is no subset of train: unverified, ver",
+        ),
+        (
+            {"recipe__spreading__alpha": 1.5},
+            ConfigError,
+            "recipe.spreading=.*'alpha' parameter of LabelSpreading must be",
+        ),
         ({"recipe__promote": ("noise",)}, ConfigError, "recipe.promote names 'noise'; groups: music, non-music"),
         (
             {"data__segment__seconds": 2.0},
@@ -134,10 +148,22 @@ def test_what_cannot_be_spread_is_said(table_dir, data_dir, overrides, kind, sen
         run(table_dir, data_dir, name="wrong", **overrides)
 
 
+def test_labels_of_another_protocol_or_cut_are_refused(table_dir, data_dir):
+    folder = str(table_dir / "autoencoder" / "honest" / "split_0")
+    for other in ({"protocol": "paper"}, {"data__split_seed": 3}):
+        config = config_of("ntu_freesound", "cnn2d", data__variant="stand_in", data__label_file=folder, **other)
+        with pytest.raises(RunError, match="cnn2d needs .* under .*, for its labels or scores; .* has .*'honest'"):
+            single.open_run(config, table_dir, None, data_dir)
+    config = config_of("ntu_freesound", "cnn2d", data__variant="stand_in", data__label_file="labls.csv")
+    with pytest.raises(ConfigError, match="data.label_file=labls.csv: there is no such file"):
+        single.open_run(config, table_dir, None, data_dir)
+
+
 def test_an_encoder_without_latents_of_these_clips_is_said(table_dir, data_dir):
     folder = table_dir / "other"
     folder.mkdir()
     (folder / "result.json").write_text("{}")
+    (folder / "config.json").write_text('{"protocol": "honest", "data": {"split_seed": 0}}')
     with pytest.raises(RunError, match="latents.npz cannot be read .*; recipe.encoder must be an autoencoder's run"):
         run(table_dir, data_dir, name="without", recipe__encoder=str(folder))
     (folder / "predictions").mkdir()

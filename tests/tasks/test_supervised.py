@@ -78,6 +78,12 @@ def test_a_network_that_does_not_fit_is_said(overrides, sentence):
         jax.eval_shape(task.init, jax.random.key(0), {}, batch_of("fagan_gtzan"))
 
 
+def test_augmentations_that_move_sound_past_its_clip_are_refused():
+    roll = ({"name": "roll", "steps": 2, "stride": 100},)
+    with pytest.raises(ConfigError, match="augment.waveform: 'roll' would move sound past the end of its clip"):
+        Task(config_of("ntu_freesound", "cnn2d", augment__waveform=roll), np.full(10, 0.2), total_steps=10)
+
+
 def test_a_step_is_the_optimiser_on_the_gradient_of_the_mean_loss():
     """`fc1` has no dropout: its step can be written out with jax.grad, plain matrix products and optax.adam."""
     task, batch = task_of("li_audioset", "fc1"), batch_of("li_audioset")
