@@ -85,8 +85,11 @@ def test_what_cannot_be_averaged_is_said(members, data_dir):
         run(members, data_dir, "wrong", "harmonic")
     with pytest.raises(RunError, match="other needs lstm, which has no finished run, .*; train it first"):
         run(members, data_dir, "other", members=("fc1", "lstm"))
+    folder = (str(members / "fc1/honest/split_0"),)
+    with pytest.raises(RunError, match="cut needs .* under .*'split_seed': 1., for its labels or scores"):
+        run(members, data_dir, "cut", members=folder, data__split_seed=1)
     with pytest.raises(RunError, match="valid.npz is of other examples than this valid"):
-        run(members, data_dir, "cut", members=(str(members / "fc1/honest/split_0"),), data__split_seed=1)
+        run(members, data_dir, "share", members=folder, data__protocols__honest__valid_fraction=0.2)
 
 
 def test_a_table_plans_members_before_their_ensemble(tmp_path):

@@ -145,7 +145,7 @@ def test_paper_spreads_labels_of_validation_too_but_promotes_none_of_its_clips(t
 )
 def test_what_cannot_be_spread_is_said(table_dir, data_dir, overrides, kind, sentence):
     with pytest.raises(kind, match=sentence):
-        run(table_dir, data_dir, name="wrong", **overrides)
+        run(table_dir, data_dir, name="wrong " + next(iter(overrides)), **overrides)
 
 
 def test_labels_of_another_protocol_or_cut_are_refused(table_dir, data_dir):

@@ -152,7 +152,10 @@ def test_labels_that_the_network_agrees_with_are_right(data_dir, tmp_path):
     sounds = lambda row: row["clip"].split("-", 2)[2]
     added = [row for row in rows(tmp_path / "run" / "seed_0" / "iteration_01") if row["subset"] == "pseudo"]
     assert len(added) > 10 and all(result["classes"][own[row["clip"]]] == row["label"] for row in added)
-    assert np.mean([sounds(row) == row["label"] for row in added]) > 0.95
+    clips = zip(whole.id, whole.label, whole.subset)
+    unverified = [clip.split("-", 2)[2] == result["classes"][label] for clip, label, s in clips if s == "unverified"]
+    right = np.mean([sounds(row) == row["label"] for row in added])
+    assert np.mean(unverified) < 0.82 and right > 0.9
 
 
 @pytest.mark.parametrize(
