@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from audiojax.data import labels
+from audiojax.data import labels, splits
 from audiojax.errors import ConfigError
 from audiojax.recipes import self_training, single
 from tests.conftest import ROOT, config_of
@@ -143,19 +143,20 @@ def test_a_killed_run_ends_as_the_uninterrupted_one(finished, data_dir, tmp_path
     assert same(tmp_path / "run") == same(reference) and ended["tables"] == json.loads(json.dumps(result["tables"]))
 
 
-def test_labels_that_the_network_agrees_with_are_right(data_dir, tmp_path):
+def test_labels_that_the_network_agrees_with_are_right(finished, data_dir, tmp_path):
     """A fifth of the stand-in's unverified clips is labelled wrong."""
-    agreeing = dict(recipe__iterations=2, recipe__warm_start=False, recipe__agreeing=True, recipe__upper=1.0)
-    result = self_training.run(small(recipe__lower=(0.0, 0.0), **agreeing), tmp_path / "run", None, data_dir)
-    whole = self_training.all_clips(small(), single.open_run(small(), tmp_path, None, data_dir))
-    own = dict(zip(whole.id, whole.label))
-    sounds = lambda row: row["clip"].split("-", 2)[2]
-    added = [row for row in rows(tmp_path / "run" / "seed_0" / "iteration_01") if row["subset"] == "pseudo"]
-    assert len(added) > 10 and all(result["classes"][own[row["clip"]]] == row["label"] for row in added)
-    clips = zip(whole.id, whole.label, whole.subset)
-    unverified = [clip.split("-", 2)[2] == result["classes"][label] for clip, label, s in clips if s == "unverified"]
-    right = np.mean([sounds(row) == row["label"] for row in added])
-    assert np.mean(unverified) < 0.82 and right > 0.9
+    result, workdir = finished
+    config = small(recipe__agreeing=True, recipe__lower=(0.0, 0.0), recipe__upper=1.0)
+    data = single.open_run(config, tmp_path, None, data_dir)
+    whole = self_training.all_clips(config, data)
+    pool = splits.select(whole, whole.subset == "unverified")
+    seed = self_training.Seed(config, data, whole, pool, workdir / "seed_0")
+    added = [row for row in self_training.choose(seed, 1) if row["subset"] == "pseudo"]
+    own = {clip: result["classes"][label] for clip, label in zip(pool.id, pool.label)}
+    assert len(added) > 10 and all(own[row["clip"]] == row["label"] for row in added)
+    sounds = lambda clip: clip.split("-", 2)[2]
+    assert np.mean([sounds(clip) == label for clip, label in own.items()]) < 0.82
+    assert np.mean([sounds(row["clip"]) == row["label"] for row in added]) > 0.9
 
 
 @pytest.mark.parametrize(
