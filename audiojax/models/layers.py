@@ -101,6 +101,27 @@ def one_by_one(function: Callable) -> Callable:
 Conv = functools.partial(nn.Conv, conv_general_dilated=convolve)
 
 
+class TransposedConv(nn.Module):
+    """Transposed convolution x_BTF to [B, stride T, features], its kernel width * stride long.
+
+    Done as a convolution to stride * features channels that are laid out as steps (Shi et al. 2016), which is the same
+    and on CPU many times as fast. width: how many steps of x each new one sees, odd.
+    """
+
+    features: int
+    width: int
+    stride: int
+    kernel_init: Callable
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x_BTF: jax.Array) -> jax.Array:
+        filters, options = self.stride * self.features, {"kernel_init": self.kernel_init, "dtype": self.dtype}
+        x = Conv(filters, (self.width,), use_bias=False, **options)(x_BTF)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return x.reshape(len(x), -1, self.features) + bias.astype(self.dtype)
+
+
 class Logits(nn.Module):
     """The last layer: x_BF to float32 logits [B, classes], with one initial bias a class."""
 
@@ -122,7 +143,7 @@ def max_pool(x: jax.Array, *widths: int) -> jax.Array:
     widths: one for each of these axes but the last, or one for all: [B, T, F] to [B, T // width, F], [B, T, F, C] to
     [B, T // widths[0], F // widths[-1], C].
 
-    A reshape, because the gradient of a windowed reduction is slow on CPU.
+    A reshape, because the gradient of a windowed reduction is slow on CPU; with a gradient of its own: `greatest`.
 
     Raises:
       ValueError: x is narrower than a window.
@@ -132,8 +153,36 @@ def max_pool(x: jax.Array, *widths: int) -> jax.Array:
         if x.shape[axis] < width:
             raise ValueError(f"{x.shape[axis]} steps are left for a pool of {width}; take longer inputs or fewer pools")
         whole = jax.lax.slice_in_dim(x, 0, x.shape[axis] // width * width, axis=axis)
-        x = whole.reshape(*x.shape[:axis], -1, width, *x.shape[axis + 1 :]).max(axis + 1)
+        x = greatest(whole.reshape(*x.shape[:axis], -1, width, *x.shape[axis + 1 :]), axis + 1)
     return x
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def greatest(x: jax.Array, axis: int) -> jax.Array:
+    """`x.max(axis)`; the gradient goes to the first of equal values.
+
+    JAX's own gradient asks which values equal the maximum. XLA computes what is pooled anew for that, rounds it
+    otherwise where it fuses it otherwise, then finds none and drops the gradient: half of it in a 1D CNN.
+    """
+    return x.max(axis)
+
+
+def _greatest_forward(x, axis):
+    best = jax.lax.index_in_dim(x, 0, axis, keepdims=False)
+    place = jnp.zeros(best.shape, jnp.int32)
+    for number in range(1, x.shape[axis]):
+        value = jax.lax.index_in_dim(x, number, axis, keepdims=False)
+        best, place = jnp.maximum(best, value), jnp.where(value > best, number, place)
+    return best, (place, x.shape[axis])
+
+
+def _greatest_backward(axis, saved, grad):
+    place, width = saved
+    number = jnp.arange(width).reshape(-1, *[1] * (grad.ndim - axis))
+    return (jnp.where(jnp.expand_dims(place, axis) == number, jnp.expand_dims(grad, axis), 0),)
+
+
+greatest.defvjp(_greatest_forward, _greatest_backward)
 
 
 def kernel_gradient(x: jax.Array, grad: jax.Array) -> jax.Array:

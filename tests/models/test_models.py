@@ -209,6 +209,27 @@ def test_max_pool_equals_flax_and_drops_the_remainder(shape):
     np.testing.assert_array_equal(layers.max_pool(x, 4), flax.linen.max_pool(x, window, strides=window))
 
 
+@pytest.mark.parametrize(("steps", "stages"), [(501, 1), (250, 2), (130, 3)])
+def test_gradients_through_pools_are_those_of_flax_in_a_compiled_network(steps, stages, monkeypatch):
+    """In a whole network, for what XLA fuses decides: where it computes a pool's input twice, both may round apart."""
+    x = jax.random.normal(jax.random.key(1), (4, steps, 16))
+    own = (("conv", 128, 3, 1), ("pool", 2)) * stages
+    model = importlib.import_module("audiojax.models.cnn").Model(
+        10, jnp.float32, (0.0,) * 10, "glorot_uniform", (*own, ("average",))
+    )
+    variables = model.init(jax.random.key(0), x, train=False)
+
+    def squares(params):
+        logits, _ = model.apply(variables | {"params": params}, x, train=True, mutable=["batch_stats"])
+        return (logits**2).sum()
+
+    grads = jax.jit(jax.grad(squares))(variables["params"])
+    monkeypatch.setattr(layers, "max_pool", lambda x, width: flax.linen.max_pool(x, (width,), (width,)))
+    expected = jax.jit(jax.grad(lambda params: squares(params)))(variables["params"])
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * np.abs(b).max())
+    jax.tree.map(close, grads, expected)
+
+
 @pytest.mark.parametrize(
     ("study", "row", "small"),
     [
