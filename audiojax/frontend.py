@@ -139,10 +139,26 @@ def log_mel(
     low_hz: float = 0.0,
     high_hz: float | None = None,
     normalise: bool = False,
+    divisor: float = 1.0,
 ) -> jax.Array:
-    """Decibels in mel bands: float32 [B, frames, mels]."""
+    """Decibels in mel bands, divided by `divisor`: float32 [B, frames, mels]."""
     mel_BFM = mel(audio_BT, length_B, sample_rate_hz, n_fft, hop_samples, centred, mels, low_hz, high_hz)
-    return _normalised(_decibels(mel_BFM, reference, top_db), normalise)
+    return _normalised(_decibels(mel_BFM, reference, top_db) / divisor, normalise)
+
+
+def log_spectrogram(
+    audio_BT: jax.Array,
+    length_B: jax.Array,
+    n_fft: int,
+    hop_samples: int,
+    centred: bool,
+    reference: float | str,
+    top_db: float | None,
+    normalise: bool = False,
+) -> jax.Array:
+    """Decibels of magnitudes: float32 [B, frames, 1 + n_fft // 2]."""
+    power_BFK = _framewise(_power, audio_BT, n_fft, hop_samples, centred)
+    return _normalised(_decibels(power_BFK, reference, top_db), normalise)
 
 
 def mfcc(

@@ -26,6 +26,20 @@ def softmax_cross_entropy(logits_BK: jax.Array, label: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy(logits_BK, targets_BK / targets_BK.sum(-1, keepdims=True))
 
 
+def binary_cross_entropy(real_B: jax.Array, fake_B: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Losses of a GAN's discriminator and generator from the logits of real and generated examples: float32 [B] each.
+
+    The discriminator's is the mean of both kinds; the generator's is that its examples are not taken for real
+    (Goodfellow et al. 2014, the form that does not saturate).
+    """
+    return (jax.nn.softplus(-real_B) + jax.nn.softplus(fake_B)) / 2, jax.nn.softplus(-fake_B)
+
+
+def hinge(real_B: jax.Array, fake_B: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """As `binary_cross_entropy`: logits beyond a margin of 1 are not asked for (Lim and Ye 2017)."""
+    return (jax.nn.relu(1 - real_B) + jax.nn.relu(1 + fake_B)) / 2, -fake_B
+
+
 def _targets(label: jax.Array, logits_BK: jax.Array) -> jax.Array:
     if label.ndim == 1:
         return jax.nn.one_hot(label, logits_BK.shape[-1])

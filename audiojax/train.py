@@ -34,7 +34,6 @@ class Trainer:
             raise ConfigError(f"select={config.select!r} is unknown; metrics: {', '.join(metrics.NAMES)}.")
         self._settings = grid.settings(config)
         self._seeds = config.seed + np.arange(config.replicas) * (not self._settings)  # one seed for a grid
-        self.parts = parts
         self.evaluator = Evaluator(task, source, parts, mesh, config.eval_batch_size, config.replicas)
         self._by_replica = jax.sharding.NamedSharding(mesh, meshes.STATE)
         everywhere = jax.sharding.NamedSharding(mesh, meshes.REPLICATED)

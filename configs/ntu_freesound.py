@@ -73,11 +73,15 @@ def vgg(convolutions: int, units: int) -> dict:
     return {"name": "cnn", "kernel_init": "he_normal", "stages": (*stages, *dense)}
 
 
+def published(public: float | None) -> dict:
+    """The score of the public test clips, where the study has one."""
+    return {"test_public": {"map_at_3_group": public}} if public else {}
+
+
 def row(parameters: int, public: float | None, model: dict, data: dict | None = None, **overrides) -> dict:
     """A row that trains a network. public: published score of the public test clips."""
-    published = {"test_public": {"map_at_3_group": public}} if public else {}
     own = {"model": model, "data": data or {}} | overrides
-    return {"parameters": parameters, "published": published, "overrides": own}
+    return {"parameters": parameters, "published": published(public), "overrides": own}
 
 
 def spreading(groups: str, promote: tuple[str, ...] = ()) -> dict:
@@ -98,11 +102,7 @@ def ensemble(public: float, mean: str, members: tuple[str, ...]) -> dict:
     """A row that averages others."""
     recipe = {"name": "ensemble", "members": members, "mean": mean}
     parameters = sum(ROWS[member]["parameters"] for member in members)
-    return {
-        "parameters": parameters,
-        "published": {"test_public": {"map_at_3_group": public}},
-        "overrides": {"recipe": recipe},
-    }
+    return {"parameters": parameters, "published": published(public), "overrides": {"recipe": recipe}}
 
 
 SMALL, LARGE = vgg(2, 1024), vgg(3, 4096)

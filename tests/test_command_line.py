@@ -60,7 +60,7 @@ ON_DATA = {
     "batch": (["--config.batch_size=4000"], "batch_size=4000 must be between 1 and the 1900"),
     "model": (
         ["--config.model.name=mlpp"],
-        "model.name='mlpp' is unknown; models: attention, autoencoder, cnn, cnn1d, gcnn, lstm, mlp",
+        "model.name='mlpp' is unknown; models: attention, autoencoder, cgan, cnn, cnn1d, gcnn, lstm, mlp",
     ),
     "loss": (["--config.task.loss=hinge"], "task.loss='hinge' is unknown"),
     "front end": (["--config.frontend.name=dequantize"], "frontend.name='dequantize' is unknown"),

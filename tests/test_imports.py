@@ -22,6 +22,7 @@ LEVEL = {  # a module imports from its own level's listed neighbours and from hi
     "duration": 4,
     "grid": 4,
     "command_line": 0,
+    "inversion": 4,
     "models": 5,
     "frontend": 5,
     "augment": 5,

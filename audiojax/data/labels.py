@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 from audiojax.errors import DataError
 
-COLUMNS = ("clip", "label", "subset", "weight")
-
 
 class Label(NamedTuple):
     """A clip's label in training, by name.
@@ -28,14 +26,8 @@ def read(path: pathlib.Path, classes: list[str]) -> dict[str, Label]:
     Raises:
       DataError: no such file or column, a clip named twice or not at all, an unknown class, a weight that is none.
     """
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as csv ({error}).") from error
-    header = rows[0].keys() if rows else ()
-    key = next((name for name in ("clip", "id") if name in header), None)
-    if not key or "label" not in header:
+    rows, key = read_rows(path, strict=True)
+    if not key or "label" not in rows[0]:
         raise DataError(f"{path} must have a header with the columns clip (or id) and label, and a line a clip.")
     table = {}
     for number, row in enumerate(rows, 2):
@@ -54,10 +46,23 @@ def read(path: pathlib.Path, classes: list[str]) -> dict[str, Label]:
     return table
 
 
+def read_rows(path: pathlib.Path | str, strict: bool = False) -> tuple[list[dict[str, str]], str | None]:
+    """The rows of a csv with a header, and which of its columns names clips, "clip" or "id"; None where none does.
+
+    strict: whether quotes must be closed. Raises DataError where it cannot be read.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file, strict=strict))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as csv ({error}).") from error
+    return rows, next((name for name in ("clip", "id") if rows and name in rows[0]), None)
+
+
 def write(path: pathlib.Path, rows: Iterable[dict]) -> None:
     """Writes what `read` reads, at once or not at all. rows: each with clip and label, and whatever else is noted."""
     rows = list(rows)
-    fields = list(dict.fromkeys([*COLUMNS[:2], *(name for row in rows for name in row)]))
+    fields = list(dict.fromkeys(["clip", "label", *(name for row in rows for name in row)]))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}")
     with open(temporary, "w", newline="", encoding="utf-8") as file:

@@ -1,6 +1,5 @@
 """Protocols: who is in train, valid and test, and the check that nobody is in two of them."""
 
-import csv
 import itertools
 from typing import NamedTuple
 
@@ -178,13 +177,8 @@ def read_table(path: str, columns: tuple[str, ...], classes: list[str] | None = 
     Raises:
       DataError: no such file or column, a clip named twice, an empty value, an unknown class.
     """
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as csv ({error}).") from error
+    rows, key = labels.read_rows(path)
     header = rows[0].keys() if rows else ()
-    key = next((name for name in ("clip", "id") if name in header), None)
     column = next((name for name in columns if name in header), None)
     if not key or not column:
         raise DataError(f"{path} must have a header with a column clip (or id) and a column {' or '.join(columns)}.")

@@ -20,9 +20,9 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     return single.run(config, workdir, raw_dir, data_dir, leave=leave_latents)
 
 
-def leave_latents(fitted: single.Fitted, data: single.Data, writer: Writer) -> None:
+def leave_latents(fitted: single.Fitted, writer: Writer) -> None:
     """Writes latents and reconstructions of the chosen weights."""
-    evaluator, parts = fitted.trainer.evaluator, {name: data.parts[name] for name in ("train", "valid")}
+    evaluator, parts = fitted.trainer.evaluator, {name: fitted.data.parts[name] for name in ("train", "valid")}
     encode = lambda *arguments: dict(zip(("image", "latent", "again"), fitted.task.encode(*arguments)))
     latent = lambda *arguments: {"latent": encode(*arguments)["latent"]}
     latents = [
@@ -31,7 +31,7 @@ def leave_latents(fitted: single.Fitted, data: single.Data, writer: Writer) -> N
     ]
     ids = np.concatenate([part.id for part in parts.values()])
     writer.arrays("predictions/latents", id=ids, latent=np.concatenate(latents))
-    test = data.parts["test"]
+    test = fitted.data.parts["test"]
     shown = np.unique(np.linspace(0, len(test.id) - 1, SHOWN).astype(int))
     seen = evaluator.outputs("test", encode, fitted.best, shown)
     images = {name: seen[name][0, ..., 0].astype(np.float16) for name in ("image", "again")}

@@ -6,12 +6,11 @@ import time
 import numpy as np
 import scipy.special
 
-from audiojax import console, losses
+from audiojax import losses
 from audiojax.data.splits import Part
 from audiojax.errors import ConfigError, RunError
 from audiojax.evaluate import Scores
 from audiojax.recipes import single
-from audiojax.writer import Writer, read_result
 
 MEANS = ("arithmetic", "geometric", "weighted")
 
@@ -27,9 +26,8 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
       ConfigError: another mean, no members. RunError: a member is not finished, or scored other examples.
     """
     started_s = time.perf_counter()
-    writer = Writer(workdir, config.to_dict())
-    if result := read_result(workdir):
-        console.say(f"{workdir} is finished; to run it again choose another --workdir.")
+    writer, result = single.open_folder(config, workdir)
+    if result:
         return result
     if config.recipe.mean not in MEANS or not config.recipe.members:
         raise ConfigError(f"recipe.mean={config.recipe.mean!r} must be one of {', '.join(MEANS)}, of some members.")
@@ -60,10 +58,7 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
         "parameters": sum(member["parameters"] * member["replicas"] for _, member in found.values()),
         "time_s": {"prepare": prepare_s, "train": 0.0, "eval": time.perf_counter() - started_s - prepare_s},
     }
-    writer.close()
-    writer.result(result)
-    console.say(f"results: {workdir / 'result.json'}")
-    return result
+    return single.close_folder(writer, workdir, result)
 
 
 def read_scores(folder: pathlib.Path, name: str, part: Part) -> np.ndarray:

@@ -12,7 +12,6 @@ from audiojax import console
 from audiojax.data import labels, splits
 from audiojax.errors import ConfigError, RunError
 from audiojax.recipes import single
-from audiojax.writer import Writer, read_result
 
 PROMOTED = "promoted"  # subset of the clips that spreading promotes
 
@@ -35,9 +34,8 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
         latents of these clips.
     """
     started_s = time.perf_counter()
-    writer = Writer(workdir, config.to_dict())
-    if result := read_result(workdir):
-        console.say(f"{workdir} is finished; to run it again choose another --workdir.")
+    writer, result = single.open_folder(config, workdir)
+    if result:
         return result
     data, recipe = single.open_run(config, workdir, raw_dir, data_dir), config.recipe
     if config.data.segment.seconds or data.prepared.multi_label:
@@ -75,6 +73,7 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
         for clip, label, subset in zip(id_N[kept_N], own_N[kept_N], subset_N[kept_N])
     ]
     single.by_first_process(lambda: labels.write(workdir / single.LABELS, rows))
+    console.say(f"promoted {promoted_N.sum():,} of {(~known_N).sum():,} clips: {workdir / single.LABELS}")
     writer.arrays("plots/embedding", id=id_N, label=own_N, subset=subset_N, group=group_N, xy=xy_N2)
     result = single.facts(config, data) | {
         "replicas": 1,
@@ -95,10 +94,7 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
         result["right"] = {name: float(right.mean()) if len(right) else None for name, right in shares.items()}
         lines = [[name, f"{len(right):,}", f"{right.mean():.4f}"] for name, right in shares.items() if len(right)]
         result["tables"]["Labels that are right"] = {"header": ["clips", "number", "share right"], "lines": lines}
-    writer.close()
-    writer.result(result)
-    console.say(f"promoted {promoted_N.sum():,} of {(~known_N).sum():,} clips: {workdir / single.LABELS}")
-    return result
+    return single.close_folder(writer, workdir, result)
 
 
 def true_labels(config, data: single.Data, id_N: np.ndarray) -> np.ndarray:

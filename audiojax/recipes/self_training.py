@@ -52,9 +52,8 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
       ConfigError: bounds or iterations that cannot be, a grid, or several labels a clip.
     """
     started_s = time.perf_counter()
-    writer = Writer(workdir, config.to_dict())
-    if result := read_result(workdir):
-        console.say(f"{workdir} is finished; to run it again choose another --workdir.")
+    writer, result = single.open_folder(config, workdir)
+    if result:
         return result
     recipe = config.recipe
     fits = len(recipe.lower) == 2 and 0 <= min(recipe.lower) <= max(recipe.lower) <= recipe.upper <= 1
@@ -71,7 +70,8 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     if not len(pool.id):
         data.notes.append("train has no clip left that self-training could label")
     writer.begin(0)
-    chosen, tables, time_s, trained = [], {}, {"prepare": time.perf_counter() - started_s}, []
+    chosen, tables, trained = [], {}, []
+    time_s = {"prepare": time.perf_counter() - started_s}
     for number in range(config.replicas):
         own = config.copy_and_resolve_references().unlock()
         own.update(seed=config.seed + number, replicas=1)
@@ -79,27 +79,22 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
         lines = train(seed)
         best = metrics.best([line["valid"] for line in lines], config.select)
         fitted = iterate(seed, best)  # That iteration is finished: its weights are read, not trained.
-        score = lambda name, fitted=fitted: fitted.trainer.evaluator.scores(
-            name, fitted.best.params, fitted.best.model_state
-        )
-        chosen.append({"train": score("labelled"), "valid": score("valid"), "test": score("test")})
+        names = {"train": "labelled", "valid": "valid", "test": "test"}
+        chosen.append({name: fitted.scores(own_name) for name, own_name in names.items()})
         tables[f"Iterations of seed {own.seed}; chosen: {best + 1}"] = {
             "header": HEADER,
             "lines": [line["trace"] for line in lines],
         }
         trained.append(single.training(seed.config, fitted))
         if number == 0:
-            single.leave_first_layer(fitted, data, writer)
+            single.leave_first_layer(fitted, writer)
         for name in lines[0]["time_s"]:
             time_s[name] = time_s.get(name, 0.0) + sum(line["time_s"][name] for line in lines)
     scores_of = lambda name: Scores(*(np.concatenate(each) for each in zip(*(scores[name] for scores in chosen))))
     result = single.facts(config, data) | trained[0] | single.judge(config, data.parts, scores_of, writer)
     result |= {"best_step": [step for of in trained for step in of["best_step"]], "tables": tables, "time_s": time_s}
     result["unlabelled"] = len(pool.id)
-    writer.close()
-    writer.result(result)
-    console.say(f"results: {workdir / 'result.json'}")
-    return result
+    return single.close_folder(writer, workdir, result)
 
 
 def all_clips(config, data: single.Data) -> splits.Part:
@@ -179,18 +174,17 @@ def finish(seed: Seed, number: int, fitted: single.Fitted) -> dict:
     """The result.json of an iteration, with what it predicts of the pool beside it."""
     config, trainer = seed.config, fitted.trainer
     writer = Writer(seed.iteration(number), config.to_dict())
-    score = lambda name: trainer.evaluator.scores(name, fitted.best.params, fitted.best.model_state)
-    summary = {name: evaluate.report(trainer.parts[name], score(name)).summary for name in ("train", "valid")}
+    summary = {name: trainer.evaluator.report(name, fitted.scores(name)).summary for name in ("train", "valid")}
     if len(seed.pool.id):
-        first, score_MK = evaluate.clips(seed.pool, score("pool"))
+        first, score_MK = evaluate.clips(seed.pool, fitted.scores("pool"))
         writer.predictions("pool", splits.select(seed.pool, first), score_MK[None])
     accuracy = lambda name: f"{summary[name].get('accuracy_group', summary[name]['accuracy'])[0]:.4f}"
-    clips, examples = len(np.unique(trainer.parts["train"].id)), len(trainer.parts["train"].id)
-    epoch = trainer.best_steps(fitted.best)[0] * config.batch_size / examples
+    id_N = fitted.data.parts["train"].id
+    epoch = trainer.best_steps(fitted.best)[0] * config.batch_size / len(id_N)
     trace = [
         number + 1,
         f"{epoch:.3g}",
-        f"{clips:,}",
+        f"{len(np.unique(id_N)):,}",
         accuracy("train"),
         accuracy("valid"),
         f"{lower_bound(config.recipe, number):.3f}" if number else "",

@@ -38,12 +38,17 @@ class Data(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """A trained config. best: what validation chose. steps: done."""
+    """A config trained on data. best: what validation chose. steps: done."""
 
+    data: Data
     task: Any
     trainer: Trainer
     best: Best
     steps: int
+
+    def scores(self, name: str) -> Scores:
+        """Scores of a part of the data by what validation chose."""
+        return self.trainer.evaluator.scores(name, self.best.params, self.best.model_state)
 
 
 def run(
@@ -51,7 +56,7 @@ def run(
     workdir: pathlib.Path,
     raw_dir: pathlib.Path | None,
     data_dir: pathlib.Path,
-    leave: Callable[[Fitted, Data, Writer], None] | None = None,
+    leave: Callable[[Fitted, Writer], None] | None = None,
 ) -> dict:
     """Trains and evaluates one config in `workdir`; returns what result.json holds.
 
@@ -62,21 +67,32 @@ def run(
       AudiojaxError: what is wrong, where, and what to do.
     """
     started_s = time.perf_counter()
-    writer = Writer(workdir, config.to_dict())
-    if result := read_result(workdir):
-        console.say(f"{workdir} is finished; to run it again choose another --workdir.")
+    writer, result = open_folder(config, workdir)
+    if result:
         return result
     data = open_run(config, workdir, raw_dir, data_dir)
     prepare_s = time.perf_counter() - started_s
     fitted = fit(config, data, workdir, writer)
     tested_s = time.perf_counter()
-    scores_of = lambda name: fitted.trainer.evaluator.scores(name, fitted.best.params, fitted.best.model_state)
-    judged = judge(config, data.parts, scores_of, writer)
-    (leave or leave_first_layer)(fitted, data, writer)
+    judged = judge(config, data.parts, fitted.scores, writer)
+    (leave or leave_first_layer)(fitted, writer)
     ended_s = time.perf_counter()
     result = facts(config, data) | judged | training(config, fitted)
     result["time_s"]["eval"] += ended_s - tested_s
     result["time_s"] = {"prepare": prepare_s} | result["time_s"]
+    return close_folder(writer, workdir, result)
+
+
+def open_folder(config, workdir: pathlib.Path) -> tuple[Writer, dict | None]:
+    """What writes a run's folder, and its result where it is finished, which is said."""
+    writer, result = Writer(workdir, config.to_dict()), read_result(workdir)
+    if result:
+        console.say(f"{workdir} is finished; to run it again choose another --workdir.")
+    return writer, result
+
+
+def close_folder(writer: Writer, workdir: pathlib.Path, result: dict) -> dict:
+    """Marks a run as finished, and says where its result is."""
     writer.close()
     writer.result(result)
     console.say(f"results: {workdir / 'result.json'}")
@@ -113,20 +129,19 @@ def fit(config, data: Data, workdir: pathlib.Path, writer: Writer, start_from: p
     best, steps = trainer.run(earlier)
     for opened in filter(None, (checkpoints, earlier)):
         opened.close()
-    return Fitted(task, trainer, best, steps)
+    return Fitted(data, task, trainer, best, steps)
 
 
-def leave_first_layer(fitted: Fitted, data: Data, writer: Writer) -> None:
+def leave_first_layer(fitted: Fitted, writer: Writer) -> None:
     """What a network of images has as its first convolution's answers to a test clip, in plots/first_layer.npz: id,
     response [H, W, filters], of the first replica."""
-    shown = np.arange(1)
+    kernel = fitted.best.params.get("Conv_0", {}).get("kernel")
+    if kernel is None or kernel.ndim != 5:  # [replicas, height, width, channels, filters]
+        return
     answers = lambda params, model_state, batch: {"response": fitted.task.first_layer(params, model_state, batch)}
-    try:
-        response = fitted.trainer.evaluator.outputs("test", answers, fitted.best, shown)["response"][0, 0]
-    except KeyError:
-        return  # It has no convolution.
-    if response.ndim == 3:
-        writer.arrays("plots/first_layer", id=data.parts["test"].id[0], response=response.astype(np.float16))
+    response = fitted.trainer.evaluator.outputs("test", answers, fitted.best, np.arange(1))["response"][0, 0]
+    clip = fitted.data.parts["test"].id[0]
+    writer.arrays("plots/first_layer", id=clip, response=response.astype(np.float16))
 
 
 def training(config, fitted: Fitted) -> dict:

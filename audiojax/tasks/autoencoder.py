@@ -1,47 +1,27 @@
 """Autoencoders: input -> features -> latent and reconstruction -> mean squared error."""
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from audiojax import frontend, optim
+from audiojax import optim
 from audiojax.errors import ConfigError
 from audiojax.state import TrainState
-from audiojax.tasks.supervised import augmenter, build_model, check_lengths, named
+from audiojax.tasks.supervised import Network
 
 
-class Task:
+class Task(Network):
     """The pure functions of one replica's training, from a config; labels are not read.
 
     Raises:
-      ConfigError: an unknown front end, augmentation or model, arguments that they do not take, or a loss.
+      ConfigError: as `Network`, and another loss than the mean squared error.
     """
 
     def __init__(self, config, prior_K: np.ndarray, total_steps: int):
         """prior_K: as for all tasks; not used."""
         if config.task.loss != "mean_squared_error":
             raise ConfigError(f"task.loss={config.task.loss!r} of an autoencoder must be mean_squared_error.")
-        self._features = named(frontend, "frontend", config.frontend)
-        check_lengths(config)
-        self._augment_waveform = augmenter("augment.waveform", config.augment.waveform)
-        self._augment_features = augmenter("augment.features", config.augment.features)
-        self._model_name, self._model = config.model.name, build_model(config)
-        self._optimiser = optim.Optimiser(config.optim, total_steps)
-        self.evaluated = self._optimiser.evaluated
-
-    def init(self, key: jax.Array, settings: dict[str, jax.Array], batch: dict[str, jax.Array]) -> TrainState:
-        """The state of one replica before its first step; `batch` gives shapes only.
-
-        Raises:
-          ConfigError: the network cannot be built on these features.
-        """
-        x = self._features(batch["input"], batch["length"])
-        try:
-            variables = flax.core.unfreeze(self._model.init(key, x, train=False))
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"model {self._model_name} on features {x.shape[1:]}: {error}.") from error
-        return self._optimiser.start(variables.pop("params"), variables, settings)
+        super().__init__(config, total_steps)
 
     def train_step(self, state: TrainState, batch: dict[str, jax.Array], key: jax.Array):
         """One update. Returns the new state and {"loss", "grad_norm"}, means over the batch."""

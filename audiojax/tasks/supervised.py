@@ -11,44 +11,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from audiojax import augment, frontend, losses, models, optim
+from audiojax import augment, frontend, inversion, losses, models, optim
 from audiojax.errors import ConfigError
 from audiojax.state import TrainState
 
 # What the configs name: functions of these modules whose parameters begin like this.
-INPUTS = {frontend: ("", "length"), augment: ("key", "x", "label")}
+INPUTS = {frontend: ("", "length"), inversion: ("", "samples"), augment: ("key", "x", "label")}
 
 
-class Task:
-    """The pure functions of one replica's training, from a config.
+class Network:
+    """What tasks share: front end, augmentations, network and optimiser of a config, and the state they begin with.
 
     Raises:
-      ConfigError: an unknown front end, augmentation, model or loss, or arguments that they do not take.
+      ConfigError: an unknown front end, augmentation or model, or arguments that they do not take.
     """
 
-    def __init__(self, config, prior_K: np.ndarray, total_steps: int):
-        """prior_K: share of the training examples that each class labels."""
+    def __init__(self, config, total_steps: int, **of_classes):
+        """of_classes: what `build_model` takes of them."""
         self._features = named(frontend, "frontend", config.frontend)
         check_lengths(config)
         self._augment_waveform = augmenter("augment.waveform", config.augment.waveform)
         self._augment_features = augmenter("augment.features", config.augment.features)
-        self._classes = len(prior_K)
-        # Labels that are to be mixed are weights of the classes.
-        self._mixes = any(step["name"] == "mixup" for steps in config.augment.values() for step in steps)
-        if config.task.loss not in ("sigmoid_cross_entropy", "softmax_cross_entropy"):
-            raise ConfigError(
-                f"task.loss={config.task.loss!r} is unknown; losses: sigmoid_cross_entropy, softmax_cross_entropy."
-            )
-        if config.task.loss != "sigmoid_cross_entropy" and config.task.positive_weight != 1:
-            raise ConfigError(
-                f"task.positive_weight must be 1 with {config.task.loss}; it is of sigmoid_cross_entropy."
-            )
-        self._loss_name, self._positive_weight = config.task.loss, config.task.positive_weight
-        output_bias = (
-            losses.prior_logits(config.task.loss, prior_K) if config.task.prior_bias else np.zeros(len(prior_K))
-        )
-        self._model_name, self._model = config.model.name, build_model(config, output_bias)
-        self._loss = getattr(losses, config.task.loss)
+        self._model_name, self._model = config.model.name, build_model(config, **of_classes)
         self._optimiser = optim.Optimiser(config.optim, total_steps)
         self.evaluated = self._optimiser.evaluated
 
@@ -64,6 +48,33 @@ class Task:
         except (TypeError, ValueError) as error:
             raise ConfigError(f"model {self._model_name} on features {x.shape[1:]}: {error}.") from error
         return self._optimiser.start(variables.pop("params"), variables, settings)
+
+
+class Task(Network):
+    """The pure functions of one replica's training, from a config.
+
+    Raises:
+      ConfigError: as `Network`, and an unknown loss.
+    """
+
+    def __init__(self, config, prior_K: np.ndarray, total_steps: int):
+        """prior_K: share of the training examples that each class labels."""
+        if config.task.loss not in ("sigmoid_cross_entropy", "softmax_cross_entropy"):
+            raise ConfigError(
+                f"task.loss={config.task.loss!r} is unknown; losses: sigmoid_cross_entropy, softmax_cross_entropy."
+            )
+        if config.task.loss != "sigmoid_cross_entropy" and config.task.positive_weight != 1:
+            raise ConfigError(
+                f"task.positive_weight must be 1 with {config.task.loss}; it is of sigmoid_cross_entropy."
+            )
+        self._loss_name, self._positive_weight = config.task.loss, config.task.positive_weight
+        self._loss, self._classes = getattr(losses, config.task.loss), len(prior_K)
+        output_bias = (
+            losses.prior_logits(config.task.loss, prior_K) if config.task.prior_bias else np.zeros(len(prior_K))
+        )
+        super().__init__(config, total_steps, output_bias_K=output_bias)
+        # Labels that are to be mixed are weights of the classes.
+        self._mixes = any(step["name"] == "mixup" for steps in config.augment.values() for step in steps)
 
     def train_step(self, state: TrainState, batch: dict[str, jax.Array], key: jax.Array):
         """One update. Returns the new state and {"loss", "grad_norm"}, means over the batch.
@@ -107,11 +118,7 @@ class Task:
         }
 
     def first_layer(self, params, model_state, batch: dict[str, jax.Array]) -> jax.Array:
-        """What the first convolution makes of the features, before its normalisation: [B, ..., filters].
-
-        Raises:
-          KeyError: the network has none.
-        """
+        """What the convolution Conv_0 makes of the features, before its normalisation: [B, ..., filters]."""
         x = self._features(batch["input"], batch["length"])
         first = lambda module, _: module.name == "Conv_0"
         variables = {"params": params} | model_state
@@ -161,8 +168,9 @@ def named(module, section: str, config):
     return functools.partial(function, **arguments)
 
 
-def build_model(config, output_bias_K: np.ndarray | None = None):
-    """The network of `config.model`, class Model of models/NAME.py; of a classifier with a class an output bias."""
+def build_model(config, output_bias_K: np.ndarray | None = None, classes: int = 0):
+    """The network of `config.model`, class Model of models/NAME.py; of a classifier with a class an output bias, of
+    another network that reads labels with how many classes there are."""
     arguments = dict(config.model)
     name = arguments.pop("name")
     known = [module.name for module in pkgutil.iter_modules(models.__path__) if not module.name.endswith("layers")]
@@ -172,6 +180,7 @@ def build_model(config, output_bias_K: np.ndarray | None = None):
         raise ConfigError(f"dtype={config.dtype!r} is unknown; it must be float32 or bfloat16.")
     if output_bias_K is not None:
         arguments |= {"classes": len(output_bias_K), "output_bias": tuple(float(bias) for bias in output_bias_K)}
+    arguments |= {"classes": classes} if classes else {}
     model = importlib.import_module(f"audiojax.models.{name}").Model
     try:
         return model(dtype=jnp.dtype(config.dtype), **arguments)

@@ -1,0 +1,93 @@
+"""From features back to a waveform, on the device: for a front end, the function of the same name here undoes it.
+
+Each is a function of (features, samples) and its front end's own arguments: float32 [B, samples], as audio / 32768.
+"""
+
+import jax
+import jax.numpy as jnp
+import librosa
+import numpy as np
+import scipy.signal
+
+from audiojax import frontend
+from audiojax.errors import ConfigError
+
+ITERATIONS, MOMENTUM = 32, 0.99  # librosa's defaults
+
+
+def identity(x_BT1: jax.Array, samples: int, divisor: float = 1.0) -> jax.Array:
+    """Of `frontend.identity`."""
+    return x_BT1[:, :samples, 0] * divisor / 32768
+
+
+def log_mel(
+    level_BFM: jax.Array,
+    samples: int,
+    sample_rate_hz: int,
+    n_fft: int,
+    hop_samples: int,
+    centred: bool,
+    mels: int,
+    reference: float,
+    top_db: float | None,
+    low_hz: float = 0.0,
+    high_hz: float | None = None,
+    normalise: bool = False,
+    divisor: float = 1.0,
+) -> jax.Array:
+    """Of `frontend.log_mel`: powers from the bands by the bank's pseudo-inverse, phases by `griffin_lim`.
+
+    Raises:
+      ConfigError: levels against a clip's own, which do not say how loud it was, frames that are not centred, or a frame
+        that is no whole number of hops.
+    """
+    if normalise or reference == "max" or not centred or n_fft % hop_samples:
+        raise ConfigError(
+            f"frontend.normalise={normalise}, reference={reference!r}, centred={centred}, hop_samples={hop_samples}: only"
+            " a log_mel that is not normalised, of a fixed reference, centred, and with a hop that divides n_fft, can be"
+            " made audible again."
+        )
+    bank_MK = librosa.filters.mel(sr=sample_rate_hz, n_fft=n_fft, n_mels=mels, fmin=low_hz, fmax=high_hz)
+    power_BFM = reference * 10 ** (divisor * level_BFM / 10)
+    power_BFK = jnp.maximum(jnp.matmul(power_BFM, np.linalg.pinv(bank_MK).T, precision=frontend.EXACT), 0)
+    return griffin_lim(jnp.sqrt(power_BFK), samples, n_fft, hop_samples)
+
+
+def griffin_lim(magnitude_BFK: jax.Array, samples: int, n_fft: int, hop_samples: int) -> jax.Array:
+    """A waveform whose centred short-time Fourier transform has about these magnitudes: float32 [B, samples].
+
+    The fast algorithm of Perraudin et al. (2013), from random phases that are always the same.
+    """
+    frames = magnitude_BFK.shape[1]
+    phase_FK = jax.random.uniform(jax.random.key(0), magnitude_BFK.shape[1:], maxval=2 * np.pi)
+    stft = lambda x_BT: frontend.stft(x_BT, n_fft, hop_samples)[:, :frames]
+    inverse = lambda spectrum: istft(spectrum, samples, n_fft, hop_samples)
+
+    def step(_, carry):
+        angle_BFK, previous_BFK = carry
+        rebuilt_BFK = stft(inverse(magnitude_BFK * angle_BFK))
+        angle_BFK = rebuilt_BFK - MOMENTUM / (1 + MOMENTUM) * previous_BFK
+        return angle_BFK / jnp.maximum(jnp.abs(angle_BFK), 1e-9), rebuilt_BFK
+
+    angle_BFK = jnp.broadcast_to(jnp.exp(1j * phase_FK), magnitude_BFK.shape)
+    angle_BFK, _ = jax.lax.fori_loop(0, ITERATIONS, step, (angle_BFK, jnp.zeros_like(angle_BFK)))
+    return inverse(magnitude_BFK * angle_BFK)
+
+
+def istft(spectrum_BFK: jax.Array, samples: int, n_fft: int, hop_samples: int) -> jax.Array:
+    """The waveform of a centred `frontend.stft` whose hop divides its frame: [B, samples], zeros where frames end."""
+    window_N = scipy.signal.get_window("hann", n_fft).astype(np.float32)
+    frames_BFN = jnp.fft.irfft(spectrum_BFK, n_fft) * window_N
+    weight_FN = np.broadcast_to(window_N**2, frames_BFN.shape[1:])
+    x_BT = added(frames_BFN, hop_samples) / jnp.maximum(added(weight_FN[None], hop_samples), 1e-8)
+    x_BT = x_BT[:, n_fft // 2 :][:, :samples]
+    return jnp.pad(x_BT, ((0, 0), (0, samples - x_BT.shape[1])))
+
+
+def added(frames_BFN: jax.Array, hop_samples: int) -> jax.Array:
+    """Frames laid over each other every `hop_samples`, and added: [B, (F - 1) hop + N]."""
+    batch, frames, n_fft = frames_BFN.shape
+    parts = n_fft // hop_samples
+    pieces = frames_BFN.reshape(batch, frames, parts, hop_samples)
+    shifted = [jnp.pad(pieces[:, :, i], ((0, 0), (i, parts - 1 - i), (0, 0))) for i in range(parts)]
+    return sum(shifted).reshape(batch, -1)
