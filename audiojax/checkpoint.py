@@ -38,8 +38,11 @@ class Checkpoints:
         """The step of the newest checkpoint, None where there is none."""
         return self._manager.latest_step()
 
-    def restore(self, like: Any) -> tuple[Any, dict]:
-        """The newest checkpoint, with the structure, types and shardings of `like`, and its JSON part."""
+    def restore(self, like: Any = None) -> tuple[Any, dict]:
+        """The newest checkpoint, with the structure, types and shardings of `like`, and its JSON part.
+
+        Without `like`: dictionaries of arrays, placed as they were.
+        """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         step = self.latest_step()
         arguments = ocp.args.Composite(tree=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore())

@@ -13,10 +13,17 @@ from audiojax.data.splits import Part
 
 
 class Scores(NamedTuple):
-    """score: float32 [replicas, N, classes], probabilities; None where a task has none. loss: float32 [replicas, N]."""
+    """score: float32 [replicas, N, classes], probabilities; None where a task has none. loss: float32 [replicas, N].
+
+    Of a GAN, None for other tasks: fooled, bool [replicas, N], whether what it generates beside an example is taken for
+    real; real and generated, float32 [replicas, N, pieces, D], embeddings of both.
+    """
 
     score: np.ndarray | None
     loss: np.ndarray
+    fooled: np.ndarray | None = None
+    real: np.ndarray | None = None
+    generated: np.ndarray | None = None
 
 
 def ensemble(scores: Scores, loss: str, label: np.ndarray) -> Scores:
@@ -37,7 +44,7 @@ class Evaluator:
     def scores(self, name: str, params: Any, model_state: Any) -> Scores:
         """Scores part `name` with weights that have a leading replica axis."""
         outputs = self._over(name, self._eval_step, params, model_state, np.arange(len(self._parts[name].id)))
-        return Scores(outputs.get("score"), outputs["loss"])
+        return Scores(**{"score": None} | outputs)
 
     def outputs(self, name: str, function: Callable, best, chosen: np.ndarray) -> dict[str, np.ndarray]:
         """What `function` of (params, model_state, batch) gives for the examples `chosen` of part `name`.
@@ -89,11 +96,15 @@ class Report(NamedTuple):
 
 def report(part: Part, scores: Scores) -> Report:
     """Scores of a part's windows, and of its clips by the mean of their windows' probabilities; without probabilities
-    the mean loss alone."""
+    the mean loss, of a GAN also how far what it generates lies from the part."""
     if scores.score is None:
-        return Report({"loss": scores.loss.mean(1, dtype=np.float64).tolist()}, [{} for _ in scores.loss])
+        summary = {"loss": scores.loss.mean(1, dtype=np.float64).tolist()}
+        if scores.generated is not None:
+            summary["fooled"] = scores.fooled.mean(1).tolist()
+            summary["frechet"] = [metrics.frechet(*both) for both in zip(scores.real, scores.generated)]
+        return Report(summary, [{} for _ in scores.loss])
     summaries, classes = [], []
-    for score_NK, loss_N in zip(*scores):
+    for score_NK, loss_N in zip(scores.score, scores.loss):
         by_class = metrics.by_class(score_NK, part.label)
         summary = metrics.summary(score_NK, part.label, loss_N, by_class)
         if pooled := metrics.pool(part.id, score_NK, loss_N):

@@ -38,14 +38,13 @@ def log_mel(
     """Of `frontend.log_mel`: powers from the bands by the bank's pseudo-inverse, phases by `griffin_lim`.
 
     Raises:
-      ConfigError: levels against a clip's own, which do not say how loud it was, frames that are not centred, or a frame
-        that is no whole number of hops.
+      ConfigError: levels relative to a clip's own, which do not say how loud it was, or frames that are not centred or
+        no whole number of hops.
     """
     if normalise or reference == "max" or not centred or n_fft % hop_samples:
         raise ConfigError(
-            f"frontend.normalise={normalise}, reference={reference!r}, centred={centred}, hop_samples={hop_samples}: only"
-            " a log_mel that is not normalised, of a fixed reference, centred, and with a hop that divides n_fft, can be"
-            " made audible again."
+            "frontend: a log_mel can be made audible again only where normalise=False, reference is a power,"
+            " centred=True and hop_samples divides n_fft."
         )
     bank_MK = librosa.filters.mel(sr=sample_rate_hz, n_fft=n_fft, n_mels=mels, fmin=low_hz, fmax=high_hz)
     power_BFM = reference * 10 ** (divisor * level_BFM / 10)

@@ -51,6 +51,12 @@ def make_mesh(replicas: int, batch_size: int) -> Mesh:
     return jax.make_mesh((replica, devices // replica), ("replica", "data"), axis_types=auto)
 
 
+def memory_bytes() -> int:
+    """Of a device of this process; of the CPU its share of the host's."""
+    host_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // jax.local_device_count()
+    return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", host_bytes)
+
+
 def put(tree: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
     """Arrays that every process holds whole become global arrays; each device receives only its shard."""
     sharding = NamedSharding(mesh, spec)

@@ -7,8 +7,8 @@ import numpy as np
 import scipy.stats
 import sklearn.metrics
 
-NAMES = ("loss", "accuracy", "top3", "top5", "map_at_3", "macro_f1", "mAP", "mAUC", "d_prime")
-LOWER_IS_BETTER = {"loss"}
+NAMES = ("loss", "accuracy", "top3", "top5", "map_at_3", "macro_f1", "mAP", "mAUC", "d_prime", "fooled", "frechet")
+LOWER_IS_BETTER = {"loss", "frechet"}
 
 
 def by_class(score_NK: np.ndarray, label: np.ndarray) -> dict[str, np.ndarray]:
@@ -153,3 +153,29 @@ def macro_f1(confusion_KK: np.ndarray) -> float:
 def d_prime(mean_auc: float) -> float:
     """Separation of two unit-variance Gaussians that would give this AUC (Hershey et al. 2017)."""
     return float(math.sqrt(2) * scipy.stats.norm.ppf(mean_auc))
+
+
+def frechet(one: np.ndarray, other: np.ndarray) -> float:
+    """Fréchet distance (Heusel et al. 2017) between two sets of embeddings [..., D], each taken as one Gaussian.
+
+    Infinite where an embedding is not finite. Of few embeddings it is too large: compare only distances of as many.
+    """
+    mean, covariance = zip(*(moments(of.reshape(-1, of.shape[-1]).astype(np.float64)) for of in (one, other)))
+    if not all(np.isfinite(of).all() for of in covariance):
+        return math.inf
+    # The trace of the root of a product of covariances, by the root of one: of a symmetric matrix.
+    root = symmetric_root(covariance[0])
+    shared = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ covariance[1] @ root), 0)).sum()
+    spread = np.trace(covariance[0]) + np.trace(covariance[1]) - 2 * shared
+    return float(((mean[0] - mean[1]) ** 2).sum() + max(spread, 0))
+
+
+def moments(embedding_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean [D] and covariance [D, D]."""
+    return embedding_ND.mean(0), np.atleast_2d(np.cov(embedding_ND, rowvar=False))
+
+
+def symmetric_root(matrix: np.ndarray) -> np.ndarray:
+    """The square root of a symmetric matrix without negative eigenvalues."""
+    value, vector = np.linalg.eigh(matrix)
+    return vector * np.sqrt(np.maximum(value, 0)) @ vector.T

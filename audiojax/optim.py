@@ -50,9 +50,9 @@ class Optimiser:
 def make(config, total_steps: int) -> optax.GradientTransformation:
     """Builds the optimiser of `config.optim`.
 
-    Keys: name ("adam", "sgd" or "momentum"), lr, schedule ("constant" or "cosine", to zero at the end), warmup (share
-    of the steps, linear from zero), weight_decay (on kernels alone, decoupled), clip_norm (of the whole gradient, 0
-    for none). `average_decay` reads average_share.
+    Keys: name ("adam", "sgd" or "momentum"), b1 (of Adam, the decay of its mean), lr, schedule ("constant" or "cosine",
+    to zero at the end), warmup (share of the steps, linear from zero), weight_decay (on kernels alone, decoupled),
+    clip_norm (of the whole gradient, 0 for none). `average_decay` reads average_share.
 
     Raises:
       ConfigError: an unknown optimiser or schedule.
@@ -69,7 +69,7 @@ def make(config, total_steps: int) -> optax.GradientTransformation:
         rise = jnp.minimum(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
         return rise * schedules[config.schedule](step)
 
-    scalings = {"adam": adam, "sgd": optax.identity, "momentum": lambda: optax.trace(0.9)}
+    scalings = {"adam": lambda: adam(config.b1), "sgd": optax.identity, "momentum": lambda: optax.trace(0.9)}
     if config.name not in scalings:
         raise ConfigError(f"optim.name={config.name!r} is unknown; optimisers: {', '.join(scalings)}.")
     return optax.chain(

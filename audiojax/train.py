@@ -43,16 +43,21 @@ class Trainer:
         self._compiled: set[int] = set()  # lengths of the calls compiled so far
         self.time_s = {"compile": 0.0, "train": 0.0, "input": 0.0, "eval": 0.0}
 
-    def run(self, start_from: Checkpoints | None = None) -> tuple[Best, int]:
+    def run(self, start_from: Checkpoints | None = None, watch: Callable | None = None) -> tuple[Best, int]:
         """Trains from the newest checkpoint, or the start, to the end; returns what validation chose and steps done.
 
         start_from: the checkpoints of a run of the same network, whose chosen weights are the first ones of this run.
+        watch: called at each evaluation, of which there is then one before the first step, with the step, what is
+        evaluated (params, model_state) and validation's metrics.
 
         Raises:
           NonFiniteError: the loss or the gradient stopped being finite. Interrupted: SIGINT or SIGTERM; all is saved.
         """
         state, best = self._start(start_from)
         step = int(state.step[0])
+        if watch and step == 0:
+            evaluated = self._evaluated(state)
+            watch(0, *evaluated, self._validate(0, *evaluated))
         seeds = meshes.put(self._seeds.astype(np.uint32), self._mesh, meshes.STATE)
         calls = self._calls(step)
         rows = lambda call: order.train_rows(self._examples, self._seeds, self._config.batch_size, *call)
@@ -62,7 +67,7 @@ class Trainer:
                 interval_end = self._next_evaluation(step)
                 state, step = self._advance(state, seeds, fed_calls, interval_end, progress, stop)
                 if step == interval_end:
-                    best = self._evaluate(state, best, step)
+                    best = self._evaluate(state, best, step, watch)
                 self._checkpoints.save(step, {"state": state, "best": best}, {"time_s": self.time_s})
                 if stop.requested(at_evaluation=step == interval_end):
                     self._checkpoints.wait()
@@ -85,10 +90,11 @@ class Trainer:
             score = jnp.full(self._config.replicas, -jnp.inf)
             return state, Best(score, jnp.zeros_like(state.step), params, model_state)
 
+        self._check_size(*jax.eval_shape(init, keys, self._settings, data, x))
         state, best = jax.jit(init, out_shardings=self._by_replica)(keys, self._settings, data, x)
         step = self._checkpoints.latest_step()
         if step is None:
-            self._writer.begin(0)
+            self._writer.begin(-1)
             if start_from:
                 chosen = start_from.restore({"state": state, "best": best})[0]["best"]
                 state = state.replace(params=chosen.params, model_state=chosen.model_state)
@@ -98,6 +104,20 @@ class Trainer:
         self._writer.begin(step)
         console.say(f"resumed at step {step} of {self.total_steps}")
         return tree["state"], tree["best"]
+
+    def _check_size(self, state: TrainState, best: Best) -> None:
+        """Says how large a network is before it is allocated; raises ConfigError where it cannot fit."""
+        size = lambda tree: sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+        gradients = state.params
+        needed_gb = (size(state) + size(best) + size(gradients)) / self._mesh.shape["replica"] / 1e9
+        parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params)) // self._config.replicas
+        told = f"{parameters:,} parameters" + f" × {self._config.replicas}" * (self._config.replicas > 1)
+        console.say(f"{told}: {needed_gb:.3g} GB with gradients, optimiser and what validation chose")
+        if needed_gb > (there_gb := meshes.memory_bytes() / 1e9):
+            raise ConfigError(
+                f"{told} need {needed_gb:.3g} GB, and a device has {there_gb:.3g} GB: take shorter clips"
+                " (data.segment.seconds), narrower layers, or fewer replicas."
+            )
 
     def _scan_steps(self, state: TrainState, data: Any, x: Any, seeds: jax.Array):
         """Several steps in one program. Randomness is a function of (seed, step)."""
@@ -183,11 +203,17 @@ class Trainer:
         progress(stop, f"loss {logs['loss'].mean():.4f} {speed:,.0f} examples/s")
         return now_s
 
-    def _evaluate(self, state: TrainState, best: Best, step: int) -> Best:
+    def _validate(self, step: int, params: Any, model_state: Any) -> dict[str, list[float]]:
+        """Metrics of validation, which are logged."""
+        summary = self.evaluator.report("valid", self.evaluator.scores("valid", params, model_state)).summary
+        self._writer.log(step, {f"valid/{name}": values for name, values in summary.items()})
+        return summary
+
+    def _evaluate(self, state: TrainState, best: Best, step: int, watch: Callable | None) -> Best:
         """Scores validation and keeps, replica by replica, what is better than before and not stopped."""
         started_s = time.perf_counter()
         params, model_state = self._evaluated(state)
-        summary = self.evaluator.report("valid", self.evaluator.scores("valid", params, model_state)).summary
+        summary = self._validate(step, params, model_state)
         chosen_by = self._config.select
         if chosen_by not in summary:
             raise ConfigError(f"select={chosen_by!r} is unknown; metrics: {', '.join(summary)}.")
@@ -199,7 +225,8 @@ class Trainer:
         score = np.where(self._stopped(previous, best), -np.inf, score).astype(np.float32)
         score = meshes.put(score, self._mesh, meshes.STATE)
         best = self._update_best(best, score, state.step, params, model_state)
-        self._writer.log(step, {f"valid/{name}": values for name, values in summary.items()})
+        if watch:
+            watch(step, params, model_state, summary)
         if not console.console.is_terminal:
             shown = " ".join(f"{value:.4f}" for value in summary[chosen_by])
             console.say(

@@ -41,6 +41,7 @@ def base() -> ConfigDict:
             recipe=dict(name="single"),
             optim=dict(
                 name="adam",
+                b1=0.9,  # of Adam: decay of its mean
                 lr=0.0,
                 schedule="constant",
                 warmup=0.0,
@@ -74,7 +75,8 @@ def choose(study: str, base_config: ConfigDict, rows: dict, row: str | None) -> 
             raise SystemExit(f"audiojax: {study} has no row {row!r}; {hint}rows: {', '.join(rows)}.")
         base_config.published = ConfigDict(rows[row]["published"])
         for section, values in rows[row]["overrides"].items():
-            renamed = isinstance(values, dict) and "name" in values
+            # Another function takes other arguments, but every optimiser has all settings.
+            renamed = isinstance(values, dict) and "name" in values and section != "optim"
             if renamed or not isinstance(values, dict):
                 kept = {"kernel_init": "lecun_normal"} if section == "model" else {}
                 base_config[section] = ConfigDict(kept | values) if renamed else values

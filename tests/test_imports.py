@@ -8,6 +8,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "audiojax"
 LEVEL = {  # a module imports from its own level's listed neighbours and from higher numbers alone
+    "generate": -1,
     "recipes": 0,
     "train": 1,
     "evaluate": 2,

@@ -158,6 +158,8 @@ def cnn(x, model: dict, classes: int, make: Maker):
                 x = make.recurrent(model["cell"], units)(x)
             case "dropout", [rate]:
                 x = layers.Dropout(rate)(x)
+            case "last", []:
+                x = x[:, -1]
             case "average", []:
                 x = ops.mean(x, tuple(range(1, axes + 1)))
             case "dense", [units, *activation]:

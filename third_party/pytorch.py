@@ -302,6 +302,9 @@ def cnn(model: dict, shape: tuple[int, ...], classes: int) -> nn.Module:
                 channels = units
             case "dropout", [rate]:
                 layers.append(nn.Dropout(rate))
+            case "last", []:
+                layers.append(Axes(lambda x: x[:, :, -1]))
+                sizes = []
             case "average", []:
                 layers.append(Axes(lambda x: x.flatten(2).mean(2)))
                 sizes = []

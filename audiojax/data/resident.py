@@ -1,6 +1,5 @@
 """The resident source: whole splits as arrays in device memory, windows gathered there."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
@@ -55,7 +54,6 @@ class Resident:
 def fits(prepared: Prepared, parts: dict[str, Part]) -> bool:
     """Whether the splits of the parts take at most half of a device's memory, and can be indexed there."""
     inputs = [prepared.inputs(split) for split in {part.split for part in parts.values()}]
-    stats = jax.local_devices()[0].memory_stats() or {}
-    host_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // jax.local_device_count()
-    free_bytes = stats.get("bytes_limit", host_bytes) / 2
-    return sum(array.nbytes for array in inputs) <= free_bytes and all(len(array) < 2**31 for array in inputs)
+    return sum(array.nbytes for array in inputs) <= meshes.memory_bytes() / 2 and all(
+        len(array) < 2**31 for array in inputs
+    )

@@ -19,6 +19,7 @@ class Model(nn.Module):
       ("pool", width): maximum over windows of `width` that do not overlap; a remainder is dropped.
       ("recurrent", units): over time, from every step to every step.
       ("dropout", rate): of single values.
+      ("last",): the last time step.
       ("average",): mean over time (and frequency). Followed by the logits it is what the mean of 1 × 1 convolutions
         down to the classes is.
       ("dense", units): flattens, then a dense layer, batch normalisation, ReLU or the activation named last.
@@ -61,6 +62,8 @@ class Model(nn.Module):
                     x = recurrent_layers.recurrent(self.cell, units, init, self.dtype)(x)
                 case "dropout", [rate]:
                     x = layers.Dropout(rate)(x, train)
+                case "last", []:
+                    x = x[:, -1]
                 case "average", []:
                     x = x.mean(range(1, x.ndim - 1))
                 case "dense", [units, *activation]:

@@ -90,7 +90,8 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
             single.leave_first_layer(fitted, writer)
         for name in lines[0]["time_s"]:
             time_s[name] = time_s.get(name, 0.0) + sum(line["time_s"][name] for line in lines)
-    scores_of = lambda name: Scores(*(np.concatenate(each) for each in zip(*(scores[name] for scores in chosen))))
+    together = lambda each: None if each[0] is None else np.concatenate(each)
+    scores_of = lambda name: Scores(*map(together, zip(*(scores[name] for scores in chosen))))
     result = single.facts(config, data) | trained[0] | single.judge(config, data.parts, scores_of, writer)
     result |= {"best_step": [step for of in trained for step in of["best_step"]], "tables": tables, "time_s": time_s}
     result["unlabelled"] = len(pool.id)

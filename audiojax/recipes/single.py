@@ -1,5 +1,6 @@
 """One row of a study: prepare, split, train, choose on validation, read test once, record."""
 
+import functools
 import importlib
 import json
 import os
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
 
 from audiojax import console, evaluate, grid, metrics, tasks
 from audiojax import mesh as meshes
@@ -51,17 +53,28 @@ class Fitted(NamedTuple):
         return self.trainer.evaluator.scores(name, self.best.params, self.best.model_state)
 
 
+class Loaded(NamedTuple):
+    """A finished run. best: what validation chose, with a leading replica axis."""
+
+    config: ConfigDict
+    result: dict
+    task: Any
+    best: Best
+
+
 def run(
     config,
     workdir: pathlib.Path,
     raw_dir: pathlib.Path | None,
     data_dir: pathlib.Path,
-    leave: Callable[[Fitted, Writer], None] | None = None,
+    leave: Callable[[Fitted, Writer], dict | None] | None = None,
+    watch: Callable | None = None,
 ) -> dict:
     """Trains and evaluates one config in `workdir`; returns what result.json holds.
 
-    A finished folder is left as it is; an unfinished one is continued. leave: writes what else stays in the folder;
-    without it the answers of a first convolution of images.
+    A finished folder is left as it is; an unfinished one is continued. leave: writes what else stays in the folder, and
+    may return what else result.json says, "test" being further metrics of test; without it the answers of a first
+    convolution of images. watch: of `fit`.
 
     Raises:
       AudiojaxError: what is wrong, where, and what to do.
@@ -72,12 +85,13 @@ def run(
         return result
     data = open_run(config, workdir, raw_dir, data_dir)
     prepare_s = time.perf_counter() - started_s
-    fitted = fit(config, data, workdir, writer)
+    fitted = fit(config, data, workdir, writer, watch=watch)
     tested_s = time.perf_counter()
     judged = judge(config, data.parts, fitted.scores, writer)
-    (leave or leave_first_layer)(fitted, writer)
+    left = (leave or leave_first_layer)(fitted, writer) or {}
+    judged["metrics"]["test"] |= left.pop("test", {})
     ended_s = time.perf_counter()
-    result = facts(config, data) | judged | training(config, fitted)
+    result = facts(config, data) | judged | training(config, fitted) | left
     result["time_s"]["eval"] += ended_s - tested_s
     result["time_s"] = {"prepare": prepare_s} | result["time_s"]
     return close_folder(writer, workdir, result)
@@ -112,10 +126,18 @@ def open_run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_d
     return Data(prepared, *open_parts(config, data, prepared))
 
 
-def fit(config, data: Data, workdir: pathlib.Path, writer: Writer, start_from: pathlib.Path | None = None) -> Fitted:
+def fit(
+    config,
+    data: Data,
+    workdir: pathlib.Path,
+    writer: Writer,
+    start_from: pathlib.Path | None = None,
+    watch: Callable | None = None,
+) -> Fitted:
     """Trains a config on the parts of its data, from the newest checkpoint in `workdir`.
 
-    start_from: folder of a run of the same network, whose chosen weights are the first ones of this run.
+    start_from: folder of a run of the same network, whose chosen weights are the first ones of this run. watch: called
+    with the data, the task, the writer, and what `Trainer.run` calls it with.
     """
     total_steps, _ = duration(config, len(data.parts["train"].id))
     mesh = meshes.make_mesh(config.replicas, config.batch_size)
@@ -126,7 +148,7 @@ def fit(config, data: Data, workdir: pathlib.Path, writer: Writer, start_from: p
     new = start_from and checkpoints.latest_step() is None
     earlier = Checkpoints(start_from / "checkpoints", config.keep) if new else None
     trainer = Trainer(config, task, source, data.parts, mesh, checkpoints, writer)
-    best, steps = trainer.run(earlier)
+    best, steps = trainer.run(earlier, functools.partial(watch, data, task, writer) if watch else None)
     for opened in filter(None, (checkpoints, earlier)):
         opened.close()
     return Fitted(data, task, trainer, best, steps)
@@ -205,6 +227,34 @@ def facts(config, data: Data) -> dict:
         "notes": data.notes,
         "classes": data.classes,
     } | provenance()
+
+
+def load(folder: pathlib.Path) -> Loaded:
+    """A finished run of a single network, to be used without training.
+
+    Raises:
+      RunError: it is not finished, or cannot be read.
+    """
+    result, path = read_result(folder), folder / "config.json"
+    if result is None or "best_step" not in result:
+        raise RunError(f"{folder} holds no finished run; train it first.")
+    try:
+        config = ConfigDict(tuples(json.loads(path.read_text(encoding="utf-8"))))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read ({error}); delete its folder to run it again.") from error
+    classes = len(result["classes"])
+    task = find_task(config.task.name)(config, np.full(classes, 1 / classes), result["steps"])
+    checkpoints = Checkpoints(folder / "checkpoints", config.keep)
+    best = checkpoints.restore()[0]["best"]
+    checkpoints.close()
+    return Loaded(config, result, task, Best(**best))
+
+
+def tuples(tree):
+    """The same with tuples for lists, which JSON has in their place."""
+    if isinstance(tree, dict):
+        return {key: tuples(value) for key, value in tree.items()}
+    return tuple(map(tuples, tree)) if isinstance(tree, list) else tree
 
 
 def by_first_process(action: Callable[[], None]) -> None:

@@ -31,12 +31,20 @@ class Example(NamedTuple):
     places: list[tuple[str, str]]
 
 
+class Sample(NamedTuple):
+    """A generated clip on the page. media: key of its picture and sound."""
+
+    media: str
+    caption: str
+
+
 class Detail(NamedTuple):
     """A row under one protocol. Pictures are data URIs; multi-label data have no confusion.
 
     shown: which of its runs the details are of. unit: what confusion and classes count, where that are not examples.
-    tables, pictures: by title, what else its runs left. heard: why the examples have no picture and no sound, or how
-    much of them; "" where they are whole. scores, classes: None where the row predicts nothing.
+    tables, pictures: by title, what else its runs left. samples: by class, what a GAN generated at some evaluations.
+    heard: why the examples have no picture and no sound, or how much of them; "" where they are whole. scores, classes:
+    None where the row predicts nothing.
     """
 
     protocol: str
@@ -50,6 +58,7 @@ class Detail(NamedTuple):
     tables: dict[str, Table]
     pictures: dict[str, str]
     unit: str
+    samples: dict[str, list[Sample]]
     examples: dict[str, list[Example]]
     heard: str
     command: str
@@ -150,6 +159,7 @@ def detail(runs: list[Run], entry: Entry, data_dir: pathlib.Path, media: dict) -
         tables=tables,
         pictures=pictures(run),
         unit="of clips, their windows averaged" if f"loss{table.CLIPS}" in result["metrics"]["test"] else "",
+        samples=samples(run, sound.sample_rate_hz, media) if isinstance(sound, clips.Sound) else {},
         examples=examples(run, sound, media) if by_class else {},
         heard=heard(sound) if by_class else "",
         command=command(run),
@@ -270,6 +280,29 @@ def examples(run: Run, sound: clips.Sound | str, media: dict) -> dict[str, list[
         )
 
     return {kind: [example(row) for row in rows] for kind, rows in clips.choose(score_NK, label, id_N).items()}
+
+
+def samples(run: Run, sample_rate_hz: int, media: dict) -> dict[str, list[Sample]]:
+    """What a GAN generated of each class before its first step, halfway and at the step that validation chose."""
+    steps = sorted(int(path.stem.removeprefix("step_")) for path in (run.folder / "samples").glob("step_*.npz"))
+    chosen = run.result["best_step"][:1]
+    if not steps or not set(chosen) <= {*steps}:
+        return {}
+    earlier = [step for step in steps if step < chosen[0]]
+    shown = {"before training": steps[0], "halfway": earlier[len(earlier) // 2] if earlier else steps[0]}
+    found = {name: [] for name in run.result["classes"]}
+    for when, step in (shown | {"chosen": chosen[0]}).items():
+        path = run.folder / "samples" / f"step_{step}.npz"
+        try:
+            with np.load(path) as arrays:
+                audio_KT = arrays["audio"]
+        except (OSError, ValueError, KeyError) as error:
+            raise RunError(f"{path} cannot be read ({error}); delete its folder to run it again.") from error
+        for name, audio_T in zip(found, audio_KT):
+            key = f"{run.row}/{run.protocol}/{name}@{step}"
+            media[key] = clips.media(audio_T, sample_rate_hz)
+            found[name].append(Sample(key, f"{name}, {when} (step {step:,})"))
+    return found
 
 
 def heard(sound: clips.Sound | str) -> str:

@@ -19,6 +19,11 @@ INK = "#757b85"  # of text and axes; in an SVG image it follows the reader's the
 THEME = ":root{--ink:#5b636e}@media(prefers-color-scheme:dark){:root{--ink:#9aa4b1}}"
 COLOURS = dict(zip(PROTOCOLS, ("#e07b18", "#3b82f6")))
 OTHERS = ("#14a38b", "#a371f7", "#d6498f")  # of protocols with other names
+LOSSES = {  # by its name in metrics.jsonl: what a curve is called, its colour
+    "train/loss": ("train", COLOURS["paper"]),
+    "valid/loss": ("valid", COLOURS["honest"]),
+    "train/discriminator_loss": ("discriminator", OTHERS[0]),
+}
 STYLE = {
     **{"svg.fonttype": "none", "svg.hashsalt": "audiojax", "text.parse_math": False, "font.size": 9},
     **{name: INK for name in ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")},
@@ -31,22 +36,22 @@ Curve = tuple[np.ndarray, np.ndarray]  # step [S], value [S, replicas]
 
 @matplotlib.rc_context(STYLE)
 def learning_curves(curves: dict[str, Curve], metric: str, best_steps: list[int]) -> Figure:
-    """Loss of training and validation, and a validation metric, over steps: replicas thin, their mean bold.
+    """Losses (of a GAN also its discriminator's) and a validation metric over steps: replicas thin, their mean bold.
 
     Args:
       curves: "train/loss", "valid/loss", "valid/METRIC", … -> (step [S], value [S, replicas]).
       metric: drawn beside the loss where it is another. best_steps: the step chosen for each replica.
     """
-    panels = {metric: (f"valid/{metric}",), "loss": ("train/loss", "valid/loss")}
+    panels = {metric: (f"valid/{metric}",), "loss": tuple(LOSSES)}
     panels = {name: panels[name] for name in dict.fromkeys(("loss", metric))}
     figure = Figure((2.75 * len(panels), 2.8), layout="constrained")
     for axes, (name, keys) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
         drawn = {key: thinned(*curves[key]) for key in keys if key in curves}
         for key, (step_S, value_SR) in drawn.items():
-            colour = COLOURS["paper" if key.startswith("train") else "honest"]
+            name_of_key, colour = LOSSES.get(key, (key.split("/")[0], COLOURS["honest"]))
             if value_SR.shape[1] > 1:
                 axes.plot(step_S, value_SR, color=colour, linewidth=0.7, alpha=0.4)
-            axes.plot(step_S, value_SR.mean(1), color=colour, linewidth=1.8, label=key.split("/")[0])
+            axes.plot(step_S, value_SR.mean(1), color=colour, linewidth=1.8, label=name_of_key)
         for number, step in enumerate(sorted(set(best_steps))):
             label = None if number else "chosen"
             axes.axvline(step, color=INK, linewidth=0.8, linestyle=(0, (3, 3)), label=label)

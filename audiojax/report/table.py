@@ -16,6 +16,7 @@ from audiojax.writer import differences, read_result
 PROTOCOLS = ("paper", "honest")  # first in every table, in this order; others follow by name
 UNPUBLISHED = (("accuracy",), ("mAUC", "mAP"))  # of a study without published scores: the first that the runs have
 TOGETHER = {"mAUC": ("mAP", "d_prime")}  # what a metric is always reported with
+JUDGED = ("frechet", "recognised", "taught")  # of what a GAN generates, wherever runs have them
 CLIPS = "_group"  # suffix of a metric over clips, their windows averaged
 
 
@@ -31,7 +32,7 @@ class Run(NamedTuple):
 
 
 class Measure(NamedTuple):
-    """A test metric. split: "test", or a subset of it such as "test_public"."""
+    """A metric. split: "test", a subset of it such as "test_public", or, of a study that published no test, another."""
 
     split: str
     metric: str
@@ -162,17 +163,17 @@ def gap(of_protocol: dict[str, list[Run]], measure: Measure) -> float | None:
 
 
 def measures(rows: dict, runs: list[Run]) -> list[Measure]:
-    """What the table shows: every published test metric, in the order of first appearance, each followed by the same
-    metric over the whole test split, over clips and of the seeds' mean, and by what goes with it, where runs have
-    these."""
+    """What the table shows: every published metric of test, or else of train and validation, in the order of first
+    appearance, each followed by the same metric over the whole test split, over clips and of the seeds' mean, and by
+    what goes with it, where runs have these; last, how a GAN's clips are judged."""
     scored = {Measure(split, metric) for run in runs for split, of in run.result["metrics"].items() for metric in of}
-    published = [
+    every = [
         Measure(split, metric)
         for settings in rows.values()
         for split, metrics in settings["published"].items()
         for metric in metrics
-        if split not in ("train", "valid")
     ]
+    published = [measure for measure in every if measure.split not in ("train", "valid")] or every
     if not published:
         whole = lambda metrics: [Measure("test", metric) for metric in metrics]
         published = next((whole(names) for names in UNPUBLISHED if scored.issuperset(whole(names))), [])
@@ -182,6 +183,7 @@ def measures(rows: dict, runs: list[Run]) -> list[Measure]:
         also = [Measure("test", metric), Measure(split, metric + CLIPS), Measure("test", metric + CLIPS)]
         also += [Measure("test_ensemble", metric), *(Measure(split, other) for other in TOGETHER.get(metric, ()))]
         found += [Measure(split, metric), *(measure for measure in also if measure in scored)]
+    found += [measure for metric in JUDGED if (measure := Measure("test", metric)) in scored]
     return list(dict.fromkeys(found))
 
 
@@ -215,7 +217,7 @@ def score(results: list[dict], measure: Measure) -> Score:
 
 
 def cells(entries: list[Entry]) -> tuple[list[str], list[list[str]]]:
-    """The table as read by people: its header, and a line for each row and metric.
+    """The table as read by people: its header, and a line for each row and metric that it has or was published.
 
     A metric over clips that the study has no number for is no line of its own but a column, of the last protocol.
     """
@@ -235,7 +237,8 @@ def cells(entries: list[Entry]) -> tuple[list[str], list[list[str]]]:
         first = next(iter(entry.outcomes.values()), None)
         seconds = np.mean([outcome.train_s for outcome in entry.outcomes.values()]) if first else None
         show = lambda name, m, entry=entry: spread(entry.outcomes[name].scores[m]) if entry.has(name, m) else "–"
-        for m in lines:
+        told = [m for m in lines if entry.published[m] is not None or any(entry.has(name, m) for name in protocols)]
+        for m in told or lines[:1]:
             line = [entry.row, *[str(m)] * several, number(entry.published[m])]
             line += [show(name, m) for name in protocols]
             line += [number(entry.gaps[m], "+.3f")] * gaps + [show(last, beside(m))] * bool(aside)

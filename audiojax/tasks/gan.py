@@ -1,4 +1,4 @@
-"""Conditional GANs: noise and a label -> features -> a waveform, and a discriminator that features and label convince."""
+"""Conditional GANs: noise and a label -> features -> a waveform, against a discriminator of features and label."""
 
 from typing import Any
 

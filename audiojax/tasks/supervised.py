@@ -34,7 +34,6 @@ class Network:
         self._augment_features = augmenter("augment.features", config.augment.features)
         self._model_name, self._model = config.model.name, build_model(config, **of_classes)
         self._optimiser = optim.Optimiser(config.optim, total_steps)
-        self.evaluated = self._optimiser.evaluated
 
     def init(self, key: jax.Array, settings: dict[str, jax.Array], batch: dict[str, jax.Array]) -> TrainState:
         """The state of one replica before its first step; `batch` gives shapes only. settings: of `TrainState`.
@@ -48,6 +47,10 @@ class Network:
         except (TypeError, ValueError) as error:
             raise ConfigError(f"model {self._model_name} on features {x.shape[1:]}: {error}.") from error
         return self._optimiser.start(variables.pop("params"), variables, settings)
+
+    def evaluated(self, state: TrainState):
+        """What is evaluated and kept of a state: (params, model_state)."""
+        return self._optimiser.evaluated(state)
 
 
 class Task(Network):

@@ -132,7 +132,8 @@ def test_markdown(workdir, entries):
     cells = "0.900", "0.800 (0.70–0.90)", "0.550 ± 0.129 (0.45–0.68)", "+0.250", "0.750 ± 0.058", "1,234", "15"
     assert lines[2] == f"| a_1 | accuracy | {' | '.join(cells)} |"
     assert lines[3].startswith("| a_1 | macro_f1 | – | 0.750 | – | +0.300 |")
-    assert lines[6] == "| late | accuracy | 0.500 | – | – | – | – | – | – |"
+    # A metric that a row neither has nor was published with has no line.
+    assert lines[5] == "| late | accuracy | 0.500 | – | – | – | – | – | – |"
     assert "94 examples of the release are absent" in lines[-1]
     assert "6 (paper), 6 (honest)" in lines[-1]
     assert "Seeds: 1–2; splits: 1–2." in lines[-1]

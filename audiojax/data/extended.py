@@ -1,0 +1,46 @@
+"""A prepared data set with clips added to one of its splits in memory, such as generated ones."""
+
+import dataclasses
+
+import numpy as np
+
+from audiojax.data.prepared import Prepared
+from audiojax.data.splits import Part
+
+
+@dataclasses.dataclass(frozen=True)
+class Extended(Prepared):
+    """As `Prepared`, with the inputs of one split, `split`, in memory: `steps`."""
+
+    split: str
+    steps: np.ndarray
+
+    def inputs(self, split: str) -> np.ndarray:
+        """All steps of a split: [steps, *step_shape]."""
+        return self.steps if split == self.split else super().inputs(split)
+
+
+def extend(
+    prepared: Prepared, split: str, audio_NT: np.ndarray, label_N: np.ndarray, classes: list[str], subset: str
+) -> tuple[Extended, Part]:
+    """A data set with clips int16 [N, T] at the end of a split, T at most its longest clip, and the part that they are.
+
+    label_N: numbers over `classes`. subset: what the clips count as; their ids say it too.
+    """
+    own = prepared.inputs(split)
+    fields = {field.name: getattr(prepared, field.name) for field in dataclasses.fields(Prepared)}
+    extended = Extended(**fields, split=split, steps=np.concatenate([own, audio_NT.ravel()]))
+    count, samples = audio_NT.shape
+    ids = np.array([f"{subset}.{classes[label]}.{number:05d}" for number, label in enumerate(label_N)])
+    return extended, Part(
+        split=split,
+        steps=prepared.longest,
+        id=ids,
+        group=ids,
+        subset=np.full(count, subset),
+        label=label_N.astype(np.int32),
+        start=len(own) + samples * np.arange(count, dtype=np.int64),
+        offset=np.zeros(count, np.int64),
+        length=np.full(count, samples, np.int32),
+        weight=np.ones(count, np.float32),
+    )

@@ -1,0 +1,91 @@
+"""A classifier whose training a GAN's clips join, beside the same without them: whether they have helped."""
+
+import pathlib
+import time
+
+import numpy as np
+
+from audiojax import console
+from audiojax.data import extended, splits
+from audiojax.errors import ConfigError
+from audiojax.recipes import gan, single
+from audiojax.writer import Writer
+
+ARMS = ("real", "duplicated", gan.GENERATED)
+
+
+def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> dict:
+    """Trains on real and as many generated examples; returns what result.json holds.
+
+    Config: recipe.generator, a row of the same table or the folder of a run: a GAN. Its clips, cut as the real ones
+    are, join train alone, of each class as many windows as are real. real/ and duplicated/ are the folders of the same
+    training, seeds and duration in epochs on the real windows, once and twice: what to compare with, in result.json's
+    "audit" and its table.
+
+    Raises:
+      ConfigError: the GAN has other classes, a grid, or several labels a clip. RunError: the GAN is not finished, or is
+        of another protocol or cut of the data.
+    """
+    started_s = time.perf_counter()
+    writer, result = single.open_folder(config, workdir)
+    if result:
+        return result
+    data = single.open_run(config, workdir, raw_dir, data_dir)
+    if data.prepared.multi_label or config.grid:
+        raise ConfigError("augmentation is for single labels and without a grid.")
+    generator = single.load(single.find_run(config.recipe.generator, workdir, config)[0])
+    if generator.result["classes"] != data.classes:
+        raise ConfigError(
+            f"recipe.generator={config.recipe.generator!r} knows {', '.join(generator.result['classes'])}."
+        )
+    whole, train = enlarge(config, data, generator)
+    prepare_s, folders = time.perf_counter() - started_s, {arm: workdir / arm for arm in ARMS[:2]} | {ARMS[2]: workdir}
+    audit, time_s = {}, {}
+    for arm, folder in folders.items():
+        console.say(f"{config.row}, {arm}: {len(train[arm].id):,} windows to train")
+        own = data._replace(prepared=whole, parts=data.parts | {"train": train[arm]})
+        arm_writer = writer if folder == workdir else Writer(folder, config.to_dict())
+        fitted = single.fit(config, own, folder, arm_writer)
+        judged = single.judge(config, own.parts, fitted.scores, arm_writer)
+        if arm_writer is not writer:
+            arm_writer.close()
+        audit[arm] = {name: of["accuracy"] for name, of in judged["metrics"].items() if not name.endswith("_ensemble")}
+        for name, seconds in fitted.trainer.time_s.items():
+            time_s[name] = time_s.get(name, 0.0) + seconds
+    result = single.facts(config, own) | judged | single.training(config, fitted)
+    result |= {"audit": audit, "tables": {"What trains it": table(audit, train)}, "generator": config.recipe.generator}
+    result["time_s"] = {"prepare": prepare_s} | time_s
+    return single.close_folder(writer, workdir, result)
+
+
+def enlarge(config, data: single.Data, generator: single.Loaded) -> tuple[extended.Extended, dict[str, splits.Part]]:
+    """The data with generated clips, and the training windows of each of `ARMS`."""
+    real, samples = data.parts["train"], generator.result["generates"]["samples"]
+    wanted_K = np.bincount(real.label, minlength=len(data.classes))
+    one = splits.cut_windows(clip_of(real, samples), data.prepared, config.data.segment)
+    label_N = np.repeat(np.arange(len(wanted_K)), -(-wanted_K // len(one.id)))
+    console.say(f"{config.row}: {len(label_N):,} clips to generate")
+    audio_NT = gan.generate(generator.task, *generator.best[2:], np.arange(len(label_N)), label_N, samples)
+    whole, clips = extended.extend(data.prepared, real.split, audio_NT, label_N, data.classes, gan.GENERATED)
+    windows = splits.cut_windows(clips, whole, config.data.segment)
+    kept = [np.flatnonzero(windows.label == k)[:count] for k, count in enumerate(wanted_K)]
+    generated = splits.select(windows, np.concatenate(kept))
+    return whole, dict(zip(ARMS, (real, joined(real, real), joined(real, generated))))
+
+
+def clip_of(part: splits.Part, samples: int) -> splits.Part:
+    """One clip of so many samples, to see into how many windows it is cut."""
+    return splits.select(part, np.arange(1))._replace(length=np.array([samples], np.int32))
+
+
+def joined(one: splits.Part, other: splits.Part) -> splits.Part:
+    """The examples of both, of the same split."""
+    return splits.Part(one.split, one.steps, *(np.concatenate(both) for both in zip(one[2:], other[2:])))
+
+
+def table(audit: dict, train: dict[str, splits.Part]) -> dict:
+    """The accuracies of every arm, mean and deviation over the seeds."""
+    cell = lambda values: f"{np.mean(values):.3f}" + (f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else "")
+    parts = ("train", "valid", "test")
+    lines = [[arm, f"{len(train[arm].id):,}", *(cell(of[name]) for name in parts)] for arm, of in audit.items()]
+    return {"header": ["clips", "windows", *(f"{name} accuracy" for name in parts)], "lines": lines}

@@ -1,0 +1,218 @@
+"""A conditional GAN as a run like any other, whose samples are kept at every evaluation and judged in the end."""
+
+import functools
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from audiojax import console, evaluate, frontend, metrics
+from audiojax import mesh as meshes
+from audiojax.data import extended, splits
+from audiojax.data.prepared import Prepared
+from audiojax.evaluate import Evaluator, Scores
+from audiojax.recipes import single
+from audiojax.writer import Writer
+
+GENERATED = "generated"  # subset of clips that a GAN has made
+WON = 4.6  # loss of a generator of which under 1 % is taken for real: a discriminator has won
+BATCH = 16  # clips generated at a time
+SHOWN_S = 4.0  # of each sample that is kept
+
+
+def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> dict:
+    """Trains a GAN in `workdir`; returns what result.json holds.
+
+    samples/step_N.npz: audio int16 [classes, samples] of the first replica, at each evaluation of the same noise.
+
+    Config: recipe.judge, a row of the same table or the folder of a run: a classifier of real clips. In the end the
+    first replica generates as many clips as it has trained on, under their labels, at most recipe.clips of each;
+    `judge` says what of them is in result.json.
+
+    Raises:
+      RunError: the judge is not finished, or of another protocol or cut of the data.
+    """
+    leave = functools.partial(leave_judgement, config, workdir)
+    return single.run(config, workdir, raw_dir, data_dir, leave=leave, watch=watch)
+
+
+def watch(data: single.Data, task, writer: Writer, step: int, params, model_state, summary: dict) -> None:
+    """Keeps a sample of each class, and says where the discriminator has won."""
+    prepared, label_K = data.prepared, np.arange(len(data.classes))
+    audio_KT = generate(task, params, model_state, label_K, label_K, data.parts["train"].steps)
+    writer.arrays(f"samples/step_{step}", audio=audio_KT[:, : round(SHOWN_S * prepared.sample_rate_hz)])
+    if step and max(summary["loss"]) > WON:
+        console.say(f"step {step}: {won(summary)}")
+
+
+def won(summary: dict) -> str:
+    """What it means that a discriminator takes nothing generated for real."""
+    return (
+        f"the discriminator has won: it takes {min(summary['fooled']):.0%} of the generated clips for real, and the"
+        f" generator's loss of {max(summary['loss']):.2f} is its failure, not a good fit"
+    )
+
+
+def leave_judgement(config, workdir: pathlib.Path, fitted: single.Fitted, writer: Writer) -> dict:
+    """What result.json says of clips that the chosen weights generate, as `judge`."""
+    data, best = fitted.data, fitted.best
+    summary = fitted.trainer.evaluator.report("valid", fitted.scores("valid")).summary
+    if max(summary["loss"]) > WON:
+        data.notes.append(f"{config.row}, {config.protocol}: {won(summary)}")
+    judging = single.load(single.find_run(config.recipe.judge, workdir, config)[0])
+    label_N = labels_to_generate(data.parts["train"].label, config.recipe.clips)
+    numbers = len(data.classes) + np.arange(len(label_N))  # after those of the samples that are kept
+    audio_NT = generate(fitted.task, best.params, best.model_state, numbers, label_N, data.parts["train"].steps)
+    form = {"samples": audio_NT.shape[1], "sample_rate_hz": data.prepared.sample_rate_hz}
+    return judge(audio_NT, label_N, data, fitted.task.embed, judging, workdir / "taught") | {"generates": form}
+
+
+def labels_to_generate(label_N: np.ndarray, most: int) -> np.ndarray:
+    """As many labels of each class as there are among training clips, at most `most`."""
+    count_K = np.minimum(np.bincount(label_N), most)
+    return np.repeat(np.arange(len(count_K)), count_K)
+
+
+def generate(task, params, model_state, number_N: np.ndarray, label_N: np.ndarray, samples: int) -> np.ndarray:
+    """Clips of the first replica, int16 [N, samples], each a function of its number and its label alone.
+
+    Weights with a leading replica axis.
+    """
+    first = jax.tree.map(lambda leaf: leaf[0], (params, model_state))
+    clips = []
+    for start in range(0, len(label_N), BATCH):
+        number_B, label_B = (values[start : start + BATCH] for values in (number_N, label_N))
+        missing = BATCH - len(label_B)  # A batch of another size would be compiled anew.
+        batch = (jnp.asarray(np.pad(values, (0, missing)), jnp.int32) for values in (number_B, label_B))
+        clips.append(np.asarray(generated_batch(task, *first, *batch, samples))[: len(label_B)])
+    return np.concatenate(clips)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 5))
+def generated_batch(task, params, model_state, number_B: jax.Array, label_B: jax.Array, samples: int) -> jax.Array:
+    """int16 [B, samples]."""
+    key_B = jax.vmap(lambda number: jax.random.fold_in(jax.random.key(1), number))(number_B)
+    audio_BT = task.generate(params, model_state, key_B, label_B, samples)
+    return jnp.round(32767 * audio_BT).astype(jnp.int16)
+
+
+def judge(
+    audio_NT: np.ndarray, label_N: np.ndarray, data: single.Data, embed, judging: single.Loaded, folder: pathlib.Path
+) -> dict:
+    """What clips int16 [N, T] under labels [N] are worth beside the real ones of `data`.
+
+    embed: audio [B, T] to embeddings [B, pieces, D]. judging: a classifier of real clips. folder: of the run in which
+    such a classifier is trained on the clips alone.
+
+    Returns:
+      "test": "recognised", "taught", each a list of one value; "tables": all judgements, each beside what real clips
+      have. Fréchet's distances are of `embed` and of the classifier's log-probabilities; that to the nearest training
+      clip is the median of Euclidean ones between embeddings, in deviations of the training clips; the spread is the
+      deviation within a class, of the training clips' own.
+    """
+    train = data.parts["train"]
+    whole, part = extended.extend(data.prepared, train.split, audio_NT, label_N, data.classes, GENERATED)
+    embedding = {"generated": embed_all(embed, audio_NT)}
+    embedding |= {name: embed_all(embed, read(data.prepared, data.parts[name])) for name in ("train", "test")}
+    own = judge_parts(judging, whole, part)
+    scores = {name: score(judging, whole, of) for name, of in own.items()}
+    found = {name: clip_scores(own[name], of) for name, of in scores.items()}
+    right = {name: float((score_MK.argmax(1) == label_M).mean()) for name, (label_M, score_MK) in found.items()}
+    logits = {name: np.log(np.maximum(of.score[0], 1e-7)) for name, of in scores.items()}
+    taught = teach(judging, whole, own, folder) if len(data.classes) > 1 else None
+
+    mean_D, deviation_D = (f(embedding["train"], axis=(0, 1)) for f in (np.mean, np.std))
+    flat = {name: ((of - mean_D) / (deviation_D + 1e-6)).reshape(len(of), -1) for name, of in embedding.items()}
+    near = {name: nearest(flat[name], flat["train"]) for name in ("generated", "test")}
+    closest = int(near["generated"][1].argmin())
+    spread = {name: within(flat[name], of) for name, of in (("generated", label_N), ("train", train.label))}
+
+    number = lambda value: "–" if value is None else f"{value:.3f}"
+    distance = metrics.frechet
+    lines = [
+        ["Fréchet distance to test, log-mel", distance(embedding["generated"], embedding["test"])],
+        ["Fréchet distance to test, classifier", distance(logits["generated"], logits["test"])],
+        ["recognised by a classifier of real clips", right["generated"]],
+        ["test recognised by a classifier of these clips", taught],
+        ["to the nearest training clip", float(np.median(near["generated"][1]))],
+        ["spread within a class", spread["generated"] / spread["train"]],
+    ]
+    real = [
+        distance(embedding["train"], embedding["test"]),
+        distance(logits["train"], logits["test"]),
+        right["test"],
+        right["test"],
+        float(np.median(near["test"][1])),
+        1.0,
+    ]
+    table = [[name, number(value), number(beside)] for (name, value), beside in zip(lines, real)]
+    copied = train.segment[near["generated"][0][closest]]
+    table.append(["nearest pair", f"{part.id[closest]}: {near['generated'][1][closest]:.3f} from {copied}", "–"])
+    test_metrics = {"recognised": [right["generated"]]} | ({"taught": [taught]} if taught is not None else {})
+    title = f"{len(audio_NT)} generated clips, judged"
+    return {"test": test_metrics, "tables": {title: {"header": ["", "generated", "real"], "lines": table}}}
+
+
+def judge_parts(judging: single.Loaded, whole: Prepared, generated: splits.Part) -> dict[str, splits.Part]:
+    """The classifier's own train, valid and test, and its windows of generated clips."""
+    parts, classes, _ = single.open_parts(judging.config, judging.config.data, whole)
+    names = np.array([name.split(".")[1] for name in generated.id])
+    label = np.array([classes.index(name) for name in names], np.int32)
+    return parts | {
+        "generated": splits.cut_windows(generated._replace(label=label), whole, judging.config.data.segment)
+    }
+
+
+def score(judging: single.Loaded, prepared: Prepared, part: splits.Part) -> Scores:
+    """A part's scores by the classifier."""
+    config, mesh = judging.config, meshes.make_mesh(judging.config.replicas, judging.config.batch_size)
+    source = single.open_source(config.data, prepared, {"part": part}, mesh)
+    evaluator = Evaluator(judging.task, source, {"part": part}, mesh, config.eval_batch_size, config.replicas)
+    return evaluator.scores("part", judging.best.params, judging.best.model_state)
+
+
+def clip_scores(part: splits.Part, scores: Scores) -> tuple[np.ndarray, np.ndarray]:
+    """Label [M] and probabilities [M, classes] of each clip, of the first replica."""
+    row_M, score_MK = evaluate.clips(part, scores)
+    return part.label[row_M], score_MK
+
+
+def teach(judging: single.Loaded, whole: Prepared, own: dict[str, splits.Part], folder: pathlib.Path) -> float:
+    """Accuracy on real test clips of the classifier's network, trained on generated clips alone."""
+    config = judging.config.copy_and_resolve_references()
+    parts = {"train": own["generated"], "valid": own["valid"], "test": own["test"]}
+    data = single.Data(whole, parts, judging.result["classes"], [])
+    writer = Writer(folder, config.to_dict())
+    fitted = single.fit(config, data, folder, writer)
+    writer.close()
+    label_M, score_MK = clip_scores(parts["test"], fitted.scores("test"))
+    return float((score_MK.argmax(1) == label_M).mean())
+
+
+def read(prepared: Prepared, part: splits.Part) -> np.ndarray:
+    """A part's windows, zeros behind what is shorter: int16 [N, T]."""
+    inputs, audio_NT = prepared.inputs(part.split), np.zeros((len(part.id), part.steps), np.int16)
+    for row, start, length in zip(audio_NT, part.start, part.length):
+        row[:length] = inputs[start : start + length]
+    return audio_NT
+
+
+def embed_all(embed, audio_NT: np.ndarray) -> np.ndarray:
+    """Embeddings of clips: [N, pieces, D]."""
+    call = jax.jit(lambda audio_BT: embed(frontend.to_float(audio_BT)))
+    padded = np.pad(audio_NT, ((0, -len(audio_NT) % BATCH), (0, 0)))
+    found = [np.asarray(call(padded[start : start + BATCH])) for start in range(0, len(padded), BATCH)]
+    return np.concatenate(found)[: len(audio_NT)]
+
+
+def nearest(one_ND: np.ndarray, other_MD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each of `one` the nearest of `other` and how far that is: [N] each."""
+    squared = (one_ND**2).sum(1)[:, None] + (other_MD**2).sum(1) - 2 * one_ND @ other_MD.T
+    return squared.argmin(1), np.sqrt(np.maximum(squared.min(1), 0))
+
+
+def within(flat_ND: np.ndarray, label_N: np.ndarray) -> float:
+    """Root mean square distance to the mean of the own class."""
+    residual = np.concatenate([flat_ND[label_N == k] - flat_ND[label_N == k].mean(0) for k in np.unique(label_N)])
+    return float(np.sqrt((residual**2).sum(1).mean()))

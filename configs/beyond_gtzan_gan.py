@@ -1,0 +1,32 @@
+"""Beyond the Wang study: a GAN of log-mel spectrograms, made audible by Griffin and Lim's algorithm."""
+
+from configs import common, wang_gtzan
+
+MODEL = {
+    **{"name": "cgan", "kernel_init": "glorot_uniform", "latent": 64, "label": "embedding", "embedding": 32},
+    "generator_stages": (("steps", 256), ("conv", 256, 3, 2), ("conv", 256, 3, 2), ("conv", 128, 3, 2), ("conv", 5, 1)),
+    "discriminator_stages": (("conv", 128, 5, 2), ("conv", 256, 5, 2), ("conv", 256, 5, 2), ("average",)),
+    **{"sigmoid": False, "normalise": True, "spectral": True, "projection": True},
+}
+ROWS = {
+    "judge": wang_gtzan.ROWS["judge"],
+    "gan_log_mel": {
+        "parameters": 2_119_105,
+        "published": {},
+        "overrides": {
+            **wang_gtzan.ROWS["gan_fcn_4s"]["overrides"],
+            "model": MODEL,
+            "frontend": wang_gtzan.LOG_MEL,
+            "task": wang_gtzan.ROWS["gan_fcn_4s"]["overrides"]["task"]
+            | {"loss": "hinge", "discriminator": {"lr": 4e-4}},
+            "optim": {"lr": 1e-4, "b1": 0.5, "average_share": 0.05},
+            "epochs": 100.0,
+            "eval_every": 20.0,
+        },
+    },
+    "lstm_log_mel_gan": wang_gtzan.augmented("gan_log_mel"),
+}
+
+
+def get_config(row: str | None = None):
+    return common.choose("beyond_gtzan_gan", wang_gtzan.get_config().unlock(), ROWS, row)
