@@ -48,7 +48,8 @@ def write(run: pathlib.Path, label: str | None, first: int, count: int, out: pat
         raise ConfigError(f"--first={first} must be at least 0 and --count={count} at least 1.")
     labels = np.repeat(np.arange(len(classes)) if label is None else classes.index(label), count)
     numbers = np.tile(np.arange(first, first + count), len(labels) // count)
-    audio_NT = gan.generate(trained.task, *trained.best[2:], numbers, labels, form["samples"])
+    weights = trained.best.params, trained.best.model_state
+    audio_NT = gan.generate(trained.task, *weights, numbers, labels, form["samples"])
     paths = [out / f"{classes[k]}.{number:05d}.wav" for k, number in zip(labels, numbers)]
     try:
         out.mkdir(parents=True, exist_ok=True)

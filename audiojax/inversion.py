@@ -35,7 +35,7 @@ def log_mel(
     normalise: bool = False,
     divisor: float = 1.0,
 ) -> jax.Array:
-    """Of `frontend.log_mel`: powers from the bands by the bank's pseudo-inverse, phases by `griffin_lim`.
+    """Of `frontend.log_mel`: powers from the bands by the bank's pseudo-inverse, phases by Griffin and Lim.
 
     Raises:
       ConfigError: levels relative to a clip's own, which do not say how loud it was, or frames that are not centred or
@@ -49,10 +49,10 @@ def log_mel(
     bank_MK = librosa.filters.mel(sr=sample_rate_hz, n_fft=n_fft, n_mels=mels, fmin=low_hz, fmax=high_hz)
     power_BFM = reference * 10 ** (divisor * level_BFM / 10)
     power_BFK = jnp.maximum(jnp.matmul(power_BFM, np.linalg.pinv(bank_MK).T, precision=frontend.EXACT), 0)
-    return griffin_lim(jnp.sqrt(power_BFK), samples, n_fft, hop_samples)
+    return _griffin_lim(jnp.sqrt(power_BFK), samples, n_fft, hop_samples)
 
 
-def griffin_lim(magnitude_BFK: jax.Array, samples: int, n_fft: int, hop_samples: int) -> jax.Array:
+def _griffin_lim(magnitude_BFK: jax.Array, samples: int, n_fft: int, hop_samples: int) -> jax.Array:
     """A waveform whose centred short-time Fourier transform has about these magnitudes: float32 [B, samples].
 
     The fast algorithm of Perraudin et al. (2013), from random phases that are always the same.
@@ -60,7 +60,7 @@ def griffin_lim(magnitude_BFK: jax.Array, samples: int, n_fft: int, hop_samples:
     frames = magnitude_BFK.shape[1]
     phase_FK = jax.random.uniform(jax.random.key(0), magnitude_BFK.shape[1:], maxval=2 * np.pi)
     stft = lambda x_BT: frontend.stft(x_BT, n_fft, hop_samples)[:, :frames]
-    inverse = lambda spectrum: istft(spectrum, samples, n_fft, hop_samples)
+    inverse = lambda spectrum: _istft(spectrum, samples, n_fft, hop_samples)
 
     def step(_, carry):
         angle_BFK, previous_BFK = carry
@@ -73,17 +73,17 @@ def griffin_lim(magnitude_BFK: jax.Array, samples: int, n_fft: int, hop_samples:
     return inverse(magnitude_BFK * angle_BFK)
 
 
-def istft(spectrum_BFK: jax.Array, samples: int, n_fft: int, hop_samples: int) -> jax.Array:
+def _istft(spectrum_BFK: jax.Array, samples: int, n_fft: int, hop_samples: int) -> jax.Array:
     """The waveform of a centred `frontend.stft` whose hop divides its frame: [B, samples], zeros where frames end."""
     window_N = scipy.signal.get_window("hann", n_fft).astype(np.float32)
     frames_BFN = jnp.fft.irfft(spectrum_BFK, n_fft) * window_N
     weight_FN = np.broadcast_to(window_N**2, frames_BFN.shape[1:])
-    x_BT = added(frames_BFN, hop_samples) / jnp.maximum(added(weight_FN[None], hop_samples), 1e-8)
+    x_BT = _added(frames_BFN, hop_samples) / jnp.maximum(_added(weight_FN[None], hop_samples), 1e-8)
     x_BT = x_BT[:, n_fft // 2 :][:, :samples]
     return jnp.pad(x_BT, ((0, 0), (0, samples - x_BT.shape[1])))
 
 
-def added(frames_BFN: jax.Array, hop_samples: int) -> jax.Array:
+def _added(frames_BFN: jax.Array, hop_samples: int) -> jax.Array:
     """Frames laid over each other every `hop_samples`, and added: [B, (F - 1) hop + N]."""
     batch, frames, n_fft = frames_BFN.shape
     parts = n_fft // hop_samples

@@ -30,6 +30,7 @@ CLIPS = {  # one clip as the data set stores it, and how many classes it has
     "rit_nsynth": (np.zeros((1, 64_000), np.int16), 10),
     "fagan_gtzan": (np.zeros((1, 66_150), np.int16), 10),
     "ntu_freesound": (np.zeros((1, 88_200), np.int16), 41),
+    "wang_gtzan": (np.zeros((1, 661_500), np.int16), 10),
 }
 QUICK = ("fc1", "lstm", "cnn1d_gap")
 LR = 1e-3
@@ -49,6 +50,8 @@ def batch_of(config, clip: np.ndarray, classes: int) -> tuple[np.ndarray, np.nda
     from audiojax.tasks import supervised
 
     features = supervised.named(frontend, "frontend", config.frontend)
+    if config.study == "wang_gtzan" and config.data.segment.seconds:
+        clip = clip[:, : round(config.data.segment.seconds * 22_050)]
     shape = jax.eval_shape(features, clip, np.array([clip.shape[1]])).shape[1:]
     rng = np.random.default_rng(0)
     x = rng.standard_normal((config.batch_size, *shape), np.float32)
@@ -63,8 +66,11 @@ def variables_of(config, x: np.ndarray, classes: int) -> dict:
 
     from audiojax.tasks import supervised
 
-    model = supervised.build_model(config, np.zeros(classes))
-    return jax.device_get(jax.jit(lambda key: model.init(key, x[:1], train=False))(jax.random.key(0)))
+    if config.task.name == "gan":
+        model, inputs = supervised.build_model(config, classes=classes), (x[:1], np.zeros(1, int))
+    else:
+        model, inputs = supervised.build_model(config, np.zeros(classes)), (x[:1],)
+    return jax.device_get(jax.jit(lambda key: model.init(key, *inputs, train=False))(jax.random.key(0)))
 
 
 def by_audiojax(config, x: np.ndarray, label: np.ndarray, classes: int, variables: dict):
@@ -102,6 +108,47 @@ def by_audiojax(config, x: np.ndarray, label: np.ndarray, classes: int, variable
         state = jax.block_until_ready(compiled(state, key, x, label))
 
     return step
+
+
+def gan_by_audiojax(config, x: np.ndarray, label: np.ndarray, classes: int):
+    """A call that trains our GAN by a step and waits for it; x is what its front end, the identity, is given."""
+    import jax
+
+    from audiojax.tasks.gan import Task
+
+    config = config.copy_and_resolve_references().unlock()
+    config.optim.lr, config.frontend = LR, {"name": "identity", "divisor": 1.0}
+    task, key = Task(config, np.full(classes, 1 / classes), total_steps=1), jax.random.key(0)
+    whole = np.full(len(x), x.shape[1])
+    batch = {"input": x[..., 0], "length": whole, "label": label, "weight": np.ones(len(x), np.float32)}
+    batch, train = jax.device_put(batch), jax.jit(task.train_step, donate_argnums=0)
+    state = jax.jit(task.init)(key, {}, batch)
+
+    def step():
+        nonlocal state
+        state, _ = jax.block_until_ready(train(state, batch, key))
+
+    return step
+
+
+def gan_by_pytorch(config, x: np.ndarray, label: np.ndarray, classes: int, variables: dict, compiled: bool):
+    import torch
+
+    from third_party import pytorch_cgan
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    sides = pytorch_cgan.build(config.model, x.shape[1:], classes)
+    pytorch_cgan.load(*sides, variables["params"])
+    sides = [torch.compile(side.to(device)) if compiled else side.to(device) for side in sides]
+    step = pytorch_cgan.trainer(*sides, config.model.latent, LR)
+    x, label = torch.from_numpy(x).to(device), torch.from_numpy(label).to(device)
+
+    def trained():
+        step(x, label)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return trained
 
 
 def by_pytorch(config, x: np.ndarray, label: np.ndarray, classes: int, variables: dict, compiled: bool):
@@ -150,7 +197,12 @@ class Contender:
 
 def serve(asked, framework: str, *arguments) -> None:
     """Trains by a step each time it is asked, until the other end is closed."""
+    is_gan = arguments[0].task.name == "gan"
     match framework.split("-"):
+        case ["audiojax"] if is_gan:
+            step = gan_by_audiojax(*arguments[:4])
+        case ["pytorch", *compiled] if is_gan:
+            step = gan_by_pytorch(*arguments, bool(compiled))
         case ["audiojax"]:
             step = by_audiojax(*arguments)
         case ["pytorch", *compiled]:
@@ -175,16 +227,17 @@ def train_steps(rows: list[str], peers: list[str], rounds: int) -> tuple[dict[st
         for row in importlib.import_module(f"configs.{study}").ROWS:
             config = importlib.import_module(f"configs.{study}").get_config(row)
             # Rows that build on other runs have the networks of those that do not.
-            if (rows and row not in rows) or config.recipe.name != "single" or config.data.label_file:
+            if (rows and row not in rows) or config.recipe.name not in ("single", "gan") or config.data.label_file:
                 continue
             x, label = batch_of(config, clip, classes)
             arguments = config, x, label, classes, variables_of(config, x, classes)
-            contenders = {name: Contender(name, *arguments) for name in ("audiojax", *peers)}
+            own = [name for name in peers if config.task.name != "gan" or name.startswith("pytorch")]
+            contenders = {name: Contender(name, *arguments) for name in ("audiojax", *own)}
             seconds = measure(contenders, rounds)
             for contender in contenders.values():
                 contender.here.close()
             figures |= {f"{study}:{row}, {name}, ms a step": 1e3 * s for name, s in seconds.items()}
-            ratios |= {f"{study}:{row} / {peer}": seconds[peer] / seconds["audiojax"] for peer in peers}
+            ratios |= {f"{study}:{row} / {peer}": seconds[peer] / seconds["audiojax"] for peer in own}
             print(f"{study}:{row}: " + ", ".join(f"{name} {1e3 * s:.1f} ms" for name, s in seconds.items()), flush=True)
             jax.clear_caches()
     return ratios, figures

@@ -95,10 +95,10 @@ def fcn(*hidden: int) -> tuple:
 
 CNN = (
     (
-        *(("steps", 256), ("conv", 128, 3, 4), ("conv", 64, 3, 4), ("conv", 32, 3, 4)),
-        *(("conv", 16, 3, 4), ("conv", 3, 4)),
+        *(("steps", 128), ("conv", 64, 3, 4), ("conv", 32, 3, 4), ("conv", 16, 3, 4)),
+        *(("conv", 8, 3, 4), ("conv", 3, 4)),
     ),
-    (("conv", 16, 12, 4), ("conv", 32, 12, 4), ("conv", 64, 12, 4), ("conv", 128, 12, 4), ("conv", 256, 12, 4)),
+    (("conv", 8, 12, 4), ("conv", 16, 12, 4), ("conv", 32, 12, 4), ("conv", 64, 12, 4), ("conv", 128, 12, 4)),
 )
 JUDGE = {
     **{"name": "cnn", "kernel_init": "glorot_uniform", "cell": ""},
@@ -129,7 +129,7 @@ ROWS = {
             "optim": {"lr": 3e-3, "schedule": "cosine", "clip_norm": 1.0},
         },
     },
-    "gan_cnn": gan(19_567_874, CNN),
+    "gan_cnn": gan(9_522_818, CNN),
     "gan_fcn": gan(85_341_981, fcn(32, 64)),
     "gan_fcn_4s": gan(45_329_673, fcn(128, 256), 4.0),
     "gan_fcn_4s_z10": gan(45_318_153, fcn(128, 256), 4.0, latent=10),

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.linalg
 import sklearn.metrics
 
 from audiojax import metrics
@@ -129,3 +130,26 @@ def test_f1_from_a_confusion_matrix_equals_scikit_learn():
     confusion = sklearn.metrics.confusion_matrix(truth, chosen, labels=np.arange(7))
     expected = sklearn.metrics.f1_score(truth, chosen, average=None, labels=np.arange(7), zero_division=0)
     assert metrics.macro_f1(confusion) == pytest.approx(expected[np.unique(truth)].mean())
+
+
+def test_frechet_distance_of_gaussians_is_the_closed_form():
+    """Of one dimension (m1 - m2)² + (s1 - s2)², and of several by SciPy's root of the product of covariances."""
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(1, 2, (4000, 1)), rng.normal(4, 3, (4000, 1))
+    expected = (one.mean() - other.mean()) ** 2 + (one.std(ddof=1) - other.std(ddof=1)) ** 2
+    assert metrics.frechet(one, other) == pytest.approx(expected, rel=1e-9)
+    one, other = rng.normal(size=(50, 6)) @ rng.normal(size=(6, 6)), rng.normal(size=(60, 6)) + 1
+    covariance = [np.cov(of, rowvar=False) for of in (one, other)]
+    root = scipy.linalg.sqrtm(covariance[0] @ covariance[1]).real
+    expected = ((one.mean(0) - other.mean(0)) ** 2).sum() + np.trace(covariance[0] + covariance[1] - 2 * root)
+    assert metrics.frechet(one, other) == pytest.approx(expected, rel=1e-6)
+    assert metrics.frechet(one, other) == pytest.approx(metrics.frechet(other, one), rel=1e-6)
+
+
+def test_frechet_distance_of_few_or_equal_or_broken_embeddings():
+    rng = np.random.default_rng(0)
+    few = rng.normal(size=(3, 2, 8))  # pieces of clips, fewer than dimensions
+    assert metrics.frechet(few, few) == pytest.approx(0, abs=1e-9)
+    assert metrics.frechet(few, few + 1) == pytest.approx(8, rel=1e-6)
+    assert metrics.frechet(few, np.zeros((4, 8))) > 0
+    assert metrics.frechet(few, np.full((4, 8), np.nan)) == np.inf

@@ -65,7 +65,9 @@ def enlarge(config, data: single.Data, generator: single.Loaded) -> tuple[extend
     one = splits.cut_windows(clip_of(real, samples), data.prepared, config.data.segment)
     label_N = np.repeat(np.arange(len(wanted_K)), -(-wanted_K // len(one.id)))
     console.say(f"{config.row}: {len(label_N):,} clips to generate")
-    audio_NT = gan.generate(generator.task, *generator.best[2:], np.arange(len(label_N)), label_N, samples)
+    audio_NT = gan.generate(
+        generator.task, generator.best.params, generator.best.model_state, np.arange(len(label_N)), label_N, samples
+    )
     whole, clips = extended.extend(data.prepared, real.split, audio_NT, label_N, data.classes, gan.GENERATED)
     windows = splits.cut_windows(clips, whole, config.data.segment)
     kept = [np.flatnonzero(windows.label == k)[:count] for k, count in enumerate(wanted_K)]

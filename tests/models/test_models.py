@@ -22,6 +22,8 @@ CLIPS = {  # a batch of one as the data set stores it, and how many classes it h
     "li_audioset": (jnp.zeros((1, 10, 128), jnp.uint8), 527),
     "ntu_freesound": (jnp.zeros((1, 88_200), jnp.int16), 41),
     "rit_nsynth": (jnp.zeros((1, 64_000), jnp.int16), 10),
+    "wang_gtzan": (jnp.zeros((1, 661_500), jnp.int16), 10),
+    "beyond_gtzan_gan": (jnp.zeros((1, 88_200), jnp.int16), 10),
 }
 STUDIES = {study: importlib.import_module(f"configs.{study}") for study in CLIPS}
 TRAINED = [  # rows that have a network of their own
@@ -31,15 +33,20 @@ TRAINED = [  # rows that have a network of their own
 
 def network(config, classes):
     """The network of a row, a classifier's with output biases of 0."""
+    if config.task.name == "gan":
+        return supervised.build_model(config, classes=classes - len(config.data.exclude_classes))
     return supervised.build_model(config, np.zeros(classes) if config.task.name == "supervised" else None)
 
 
 def counts(config, study):
     """Parameters of each layer."""
     clip, classes = CLIPS[study]
+    if study == "wang_gtzan" and config.data.segment.seconds:
+        clip = clip[:, : round(config.data.segment.seconds * 22_050)]
+    label = [jnp.zeros(1, jnp.int32)] if config.task.name == "gan" else []
     features = supervised.named(frontend, "frontend", config.frontend)
     model = network(config, classes)
-    init = lambda: model.init(jax.random.key(0), features(clip, jnp.array([clip.shape[1]])), train=False)
+    init = lambda: model.init(jax.random.key(0), features(clip, jnp.array([clip.shape[1]])), *label, train=False)
     shapes = jax.eval_shape(init)["params"]
     return {name: sum(x.size for x in jax.tree.leaves(layer)) for name, layer in shapes.items()}
 
