@@ -116,7 +116,7 @@ def judge(
     embedding = {"generated": embed_all(embed, audio_NT)}
     embedding |= {name: embed_all(embed, read(data.prepared, data.parts[name])) for name in ("train", "test")}
     own = judge_parts(judging, whole, part)
-    scores = {name: score(judging, whole, of) for name, of in own.items()}
+    scores = score(judging, whole, {name: own[name] for name in ("generated", "train", "test")})
     found = {name: clip_scores(own[name], of) for name, of in scores.items()}
     right = {name: float((score_MK.argmax(1) == label_M).mean()) for name, (label_M, score_MK) in found.items()}
     logits = {name: np.log(np.maximum(of.score[0], 1e-7)) for name, of in scores.items()}
@@ -164,12 +164,12 @@ def judge_parts(judging: single.Loaded, whole: Prepared, generated: splits.Part)
     }
 
 
-def score(judging: single.Loaded, prepared: Prepared, part: splits.Part) -> Scores:
-    """A part's scores by the classifier."""
+def score(judging: single.Loaded, prepared: Prepared, parts: dict[str, splits.Part]) -> dict[str, Scores]:
+    """The parts' scores by the classifier."""
     config, mesh = judging.config, meshes.make_mesh(judging.config.replicas, judging.config.batch_size)
-    source = single.open_source(config.data, prepared, {"part": part}, mesh)
-    evaluator = Evaluator(judging.task, source, {"part": part}, mesh, config.eval_batch_size, config.replicas)
-    return evaluator.scores("part", judging.best.params, judging.best.model_state)
+    source = single.open_source(config.data, prepared, parts, mesh)
+    evaluator = Evaluator(judging.task, source, parts, mesh, config.eval_batch_size, config.replicas)
+    return {name: evaluator.scores(name, judging.best.params, judging.best.model_state) for name in parts}
 
 
 def clip_scores(part: splits.Part, scores: Scores) -> tuple[np.ndarray, np.ndarray]:
@@ -200,10 +200,15 @@ def read(prepared: Prepared, part: splits.Part) -> np.ndarray:
 
 def embed_all(embed, audio_NT: np.ndarray) -> np.ndarray:
     """Embeddings of clips: [N, pieces, D]."""
-    call = jax.jit(lambda audio_BT: embed(frontend.to_float(audio_BT)))
     padded = np.pad(audio_NT, ((0, -len(audio_NT) % BATCH), (0, 0)))
-    found = [np.asarray(call(padded[start : start + BATCH])) for start in range(0, len(padded), BATCH)]
+    found = [np.asarray(embedded(embed, padded[start : start + BATCH])) for start in range(0, len(padded), BATCH)]
     return np.concatenate(found)[: len(audio_NT)]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def embedded(embed, audio_BT: jax.Array) -> jax.Array:
+    """Embeddings of one batch: [B, pieces, D]."""
+    return embed(frontend.to_float(audio_BT))
 
 
 def nearest(one_ND: np.ndarray, other_MD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
