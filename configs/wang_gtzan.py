@@ -11,8 +11,9 @@ LSTMs by accuracy, GANs by the Fréchet distance of its clips' log-mel statistic
 above 4.6 is said to be what it is, the discriminator's victory.
 
 Unsaid by the study, chosen here. LSTMs: two layers of 128 units, of which the last step is classified; frames of 2048,
-hop 512, 64 mel bands, 20 coefficients, each brought to mean 0 and variance 1 over a slice; batches of 32; Adam at 1e-3,
-SGD at 0.1; slices of 10 s and of 4 s for the two rows that it calls alike, of 4 s beside GANs; 20 % of the tracks (or
+hop 512, 64 mel bands, 20 coefficients, each brought to mean 0 and variance 1 by batch statistics (over each slice
+instead, which takes away its timbre, `lstm_adam_4s` has 0.21 of test in place of 0.75 under `paper` after 10 epochs of
+60 tracks); batches of 32; Adam at 1e-3, SGD at 0.1; slices of 10 s and of 4 s for the two rows that it calls alike, of 4 s beside GANs; 20 % of the tracks (or
 slices) for test, a quarter of the others for validation. GANs: noise of 100 numbers, one-hot labels, Adam at 2e-4,
 batches of 16; `cnn`: five transposed convolutions of width 12 and stride 4, mirrored by strided ones; `fcn`: hidden
 layers of 128 and 256 units, of 32 and 64 for 30 s at once, since 256 units and 661,500 samples are 169 million weights
@@ -29,15 +30,15 @@ LEVELS = {
 }
 MFCC = {
     **{"name": "mfcc", "sample_rate_hz": 22_050, "n_fft": 2048, "hop_samples": 512, "centred": True, "mels": 64},
-    **{"coefficients": 20, "reference": 1.0, "top_db": 80.0, "normalise": True},
+    **{"coefficients": 20, "reference": 1.0, "top_db": 80.0, "normalise": False},
 }
 DECIBELS = {
     **{"name": "log_spectrogram", "n_fft": 2048, "hop_samples": 512, "centred": True, "reference": 1.0, "top_db": 80.0},
-    "normalise": True,
+    "normalise": False,
 }
 LSTM = {
     **{"name": "cnn", "kernel_init": "glorot_uniform", "cell": "lstm"},
-    "stages": (("recurrent", 128), ("recurrent", 128), ("last",)),
+    "stages": (("standardise",), ("recurrent", 128), ("recurrent", 128), ("last",)),
 }
 
 
