@@ -11,14 +11,15 @@ LSTMs by accuracy, GANs by the Fréchet distance of its clips' log-mel statistic
 above 4.6 is said to be what it is, the discriminator's victory.
 
 Unsaid by the study, chosen here. LSTMs: two layers of 128 units, of which the last step is classified; frames of 2048,
-hop 512, 64 mel bands, 20 coefficients, each brought to mean 0 and variance 1 by batch statistics (over each slice
-instead, which takes away its timbre, `lstm_adam_4s` has 0.21 of test in place of 0.75 under `paper` after 10 epochs of
-60 tracks); batches of 32; Adam at 1e-3, SGD at 0.1; slices of 10 s and of 4 s for the two rows that it calls alike, of 4 s beside GANs; 20 % of the tracks (or
-slices) for test, a quarter of the others for validation. GANs: noise of 100 numbers, one-hot labels, Adam at 2e-4,
-batches of 16; `cnn`: five transposed convolutions of width 12 and stride 4, mirrored by strided ones; `fcn`: hidden
-layers of 128 and 256 units, of 32 and 64 for 30 s at once, since 256 units and 661,500 samples are 169 million weights
-on either side. `gan_blues` is the study's check by ear, `gan_fcn_4s_z10` and `_z1000` its sweep of the noise,
-`gan_fcn_4s_sigmoid` what it tried first. Beyond it: `lstm_adam_db` has its first kind of features.
+hop 512, 64 mel bands, 20 coefficients, brought to mean 0 and variance 1 by batch statistics (within each slice instead,
+which takes away its timbre, `lstm_adam_4s` has 0.21 of test, not 0.75, under `paper` after 10 epochs of 60 tracks);
+batches of 32; Adam at 1e-3, SGD at 0.1; slices of 10 s and of 4 s for the two rows that it calls alike, of 4 s beside
+GANs; 20 % of the tracks (or slices) for test, a quarter of the others for validation. GANs: noise of 100 numbers,
+one-hot labels, Adam at 2e-4, batches of 16; `cnn`: five transposed convolutions of width 12 and stride 4, mirrored by
+strided ones; `fcn`: hidden layers of 128 and 256 units, of 32 and 64 for 30 s at once, since 256 units and 661,500
+samples are 169 million weights on either side. `gan_blues` is the study's check by ear, `gan_fcn_4s_z10` and `_z1000`
+its sweep of the noise, `gan_fcn_4s_sigmoid` what it tried first. Beyond it: `lstm_adam_db` has its first kind of
+features.
 """
 
 from configs import common
