@@ -139,6 +139,8 @@ def detail(runs: list[Run], entry: Entry, data_dir: pathlib.Path, media: dict) -
     curves = read_curves(run.folder / "metrics.jsonl")
     scores = entry.outcomes[protocol].scores
     selected, headline = config["select"], next(iter(scores), None)
+    if headline and not headline.split.startswith("test"):  # Of a study that published no test score, ours.
+        headline = next((measure for measure in scores if measure == ("test", selected)), headline)
     metric = headline.metric if selected == "loss" and headline else selected
     metric = metric if f"valid/{metric}" in curves else "loss"
     drawn = plots.learning_curves(curves, metric, result["best_step"]) if curves else None  # An ensemble has none.

@@ -8,7 +8,7 @@ import pytest
 
 from audiojax.errors import RunError
 from audiojax.report import page
-from tests.report.conftest import CLASSES, IDS, config_of, result_of, write_run, write_tones
+from tests.report.conftest import CLASSES, IDS, config_of, result_of, tone, write_run, write_tones
 
 HOSTILE = "<img src=x onerror=\"hacked=1\"> & 'row'"
 ROWS = {
@@ -259,3 +259,25 @@ def test_a_study_that_never_ran_has_a_page(tmp_path):
     text = (tmp_path / "report.html").read_text()
     assert "0 of 4 rows have finished runs." in text
     assert "No run is finished yet." in text
+
+
+def test_what_a_gan_generated_is_on_the_page(tmp_path):
+    write_tones(tmp_path / "data")
+    folder = tmp_path / "runs" / "gan" / "honest" / "split_0"
+    own = {"per_class": {"test": [{}]}, "tables": {"judged": {"header": ["", "real"], "lines": [["far", "1"]]}}}
+    test = {"loss": [2.0], "frechet": [7.0], "recognised": [0.3]}
+    config = config_of("honest", select="frechet") | {"row": "gan"}
+    write_run(folder, config, result_of(test, **own | {"best_step": [20]}))
+    (folder / "samples").mkdir()
+    for step in (0, 10, 20, 30):
+        audio = np.stack([tone(row) // (1 + step) for row in range(3)])
+        np.savez(folder / "samples" / f"step_{step}.npz", audio=audio)
+    page.write("study", {"gan": {"published": {}}}, {}, tmp_path / "runs", tmp_path / "data")
+    text = (tmp_path / "runs" / "report.html").read_text()
+    for when in ("before training (step 0)", "halfway (step 10)", "chosen (step 20)"):
+        assert text.count(f"<figcaption>cat, {when}") == 1
+    assert "(step 30)" not in text and text.count("<figure>") == 9
+    assert text.count('"gan/honest/cat@20"') == 3  # its picture, its sound, and where both are kept
+    (folder / "samples" / "step_10.npz").write_bytes(b"nothing")
+    with pytest.raises(RunError, match=r"step_10\.npz cannot be read"):
+        page.write("study", {"gan": {"published": {}}}, {}, tmp_path / "runs", tmp_path / "data")

@@ -104,6 +104,22 @@ def test_without_published_numbers_the_usual_metric_is_shown(tmp_path):
     assert table.measures({}, runs[1:]) == [Measure("test", "mAUC"), Measure("test", "mAP")]
 
 
+def test_where_no_test_score_was_published_those_of_train_and_validation_are_shown(tmp_path):
+    put(tmp_path, "row", "honest", 0, result_of({"loss": [1.0], "accuracy": [0.5]}))
+    put(tmp_path, "gan", "honest", 0, result_of({"loss": [2.0], "frechet": [7.0], "taught": [0.3]}))
+    rows = {"row": {"published": {"train": {"accuracy": 0.9}, "valid": {"accuracy": 0.6}}}, "gan": {"published": {}}}
+    entries = table.summarise(rows, table.read_runs(tmp_path, rows))
+    valid, taught = Measure("valid", "accuracy"), Measure("test", "taught")
+    wanted = [Measure("train", "accuracy"), ACCURACY, valid, Measure("test", "frechet"), taught]
+    assert list(entries[0].published) == wanted and entries[0].published[valid] == 0.6
+    assert entries[1].outcomes["honest"].scores[taught].mean == 0.3
+    header, lines = table.cells(entries)
+    assert header[:4] == ["row", "metric", "published", "honest"]
+    shown = [line[:4] for line in lines]
+    assert ["row", "accuracy (valid)", "0.600", "0.500"] in shown and ["gan", "taught", "–", "0.300"] in shown
+    assert not any(line[0] == "gan" and "accuracy" in line[1] for line in lines)
+
+
 def test_a_published_subset_stands_beside_the_whole_split(tmp_path):
     put(tmp_path, "row", "honest", 0, result_of({"accuracy": [0.5]}))
     rows = {"row": {"published": {"test_public": {"accuracy": 0.6}}}}
