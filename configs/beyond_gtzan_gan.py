@@ -35,7 +35,7 @@ ROWS = {
             | {"loss": "hinge", "discriminator": {"lr": 2e-4}},
             "optim": {"lr": 2e-4, "b1": 0.0, "schedule": "cosine", "average_share": 0.05},
             "epochs": 40.0,
-            "eval_every": 5.0,
+            "eval_every": 10.0,
         },
     },
     "lstm_log_mel_gan": wang_gtzan.augmented("gan_log_mel"),

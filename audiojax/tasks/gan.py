@@ -43,8 +43,10 @@ class Task(Network):
         """The state of one replica before its first step; `batch` gives shapes only. settings: of `TrainState`.
 
         Raises:
-          ConfigError: the networks cannot be built for these features.
+          ConfigError: the networks cannot be built for these features, or clips have several labels.
         """
+        if batch["label"].ndim != 1:
+            raise ConfigError("task.name=gan generates clips of a single label, and these data have several a clip.")
         x = self._features(batch["input"], batch["length"])
         try:
             variables = flax.core.unfreeze(self._model.init(key, x, batch["label"], train=False))

@@ -155,9 +155,9 @@ def test_a_click_on_a_column_sorts_by_it(opened):
     view.keyboard.press("Enter")
     down = rows()
     assert sorted(down) == sorted(before)
-    assert [text.split()[0] for text in down] == ["0.600", "0.600", "0.400", "0.400", *["–"] * 8]
+    assert [text.split()[0] for text in down] == ["0.600", "0.600", "0.400", "0.400", "–"]
     honest.click()
-    assert [text.split()[0] for text in rows()] == ["0.400", "0.400", "0.600", "0.600", *["–"] * 8]
+    assert [text.split()[0] for text in rows()] == ["0.400", "0.400", "0.600", "0.600", "–"]
     assert view.locator("[aria-sort]").get_attribute("aria-sort") == "ascending"
 
 

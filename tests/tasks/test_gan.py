@@ -162,3 +162,8 @@ def test_a_sigmoid_pins_the_losses():
 def test_gans_that_cannot_be_are_said(overrides, sentence):
     with pytest.raises(ConfigError, match=sentence):
         started(task_of(**overrides))
+
+
+def test_several_labels_a_clip_are_refused():
+    with pytest.raises(ConfigError, match="clips of a single label, and these data have several"):
+        jax.eval_shape(lambda: task_of().init(jax.random.key(0), {}, batch() | {"label": jnp.zeros((4, 3))}))
