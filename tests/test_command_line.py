@@ -20,8 +20,7 @@ WRONG = {
     "study": (
         ["--config=configs/lee.py:fc1", "--workdir=x"],
         "no such file; studies: configs/beyond_audioset.py, configs/beyond_freesound.py, configs/beyond_gtzan.py,"
-        " configs/beyond_gtzan_gan.py,"
-        " configs/fagan_gtzan.py, configs/li_audioset.py",
+        " configs/beyond_gtzan_gan.py, configs/fagan_gtzan.py, configs/li_audioset.py",
     ),
     "key": ([LI, "--workdir=x", "--config.optim.lrr=3"], "no such key; did you mean --config.optim.lr?"),
     "type": ([LI, "--workdir=x", "--config.optim.lr=high"], "could not convert string to float: 'high'"),
@@ -32,7 +31,8 @@ WRONG = {
     "no config": (["--workdir=x"], "--config is missing"),
     "recipe": (
         [LI, "--workdir=x", "--config.recipe.name=soup"],
-        "recipe.name='soup' is unknown; recipes: augmentation, autoencoder, ensemble, gan, label_spreading, self_training, single",
+        "recipe.name='soup' is unknown; recipes: augmentation, autoencoder, ensemble, gan, label_spreading,"
+        " self_training, single",
     ),
     "table's flags": ([LI, "--workdir=x", "--splits=3"], "--splits is for a table; leave :fc1 out of --config"),
     "replicas": ([LI, "--workdir=x", "--config.replicas=0"], "replicas=0 must be at least 1"),
