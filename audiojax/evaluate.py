@@ -39,6 +39,8 @@ class Evaluator:
         shards = mesh.shape["data"]
         self._batch_size = -(-batch_size // shards) * shards
         self._source, self._parts, self._mesh, self._replicas = source, parts, mesh, replicas
+        # In a program of its own, since it depends on a part's size: what follows is compiled once for all parts.
+        self._take = jax.jit(source.take, out_shardings=jax.sharding.NamedSharding(mesh, meshes.EVALUATION))
         self._eval_step = self._compiled(task.eval_step)
 
     def scores(self, name: str, params: Any, model_state: Any) -> Scores:
@@ -55,8 +57,7 @@ class Evaluator:
         return self._over(name, self._compiled(function), best.params, best.model_state, chosen)
 
     def _compiled(self, function: Callable) -> Callable:
-        def call(params, model_state, data, x):
-            batch = self._source.take(data, x)
+        def call(params, model_state, batch):
             one = lambda params, model_state: function(params, model_state, batch)
             return meshes.over_replicas(one, self._replicas)(params, model_state)
 
@@ -69,7 +70,7 @@ class Evaluator:
         outputs, pending = [], None
         for x in feed:
             # Read one behind: the device never waits, and no more than two batches are held.
-            dispatched = call(params, model_state, data, x)
+            dispatched = call(params, model_state, self._take(data, x))
             outputs += [jax.device_get(pending)] if pending else []
             pending = dispatched
         outputs.append(jax.device_get(pending))

@@ -1,4 +1,4 @@
-"""Scores of a split: pure functions of probabilities and labels, by scikit-learn where it has the metric."""
+"""Scores of a split: pure functions of probabilities and labels, by scikit-learn where it has them and is fast."""
 
 import math
 from collections.abc import Sequence
@@ -27,11 +27,9 @@ def by_class(score_NK: np.ndarray, label: np.ndarray) -> dict[str, np.ndarray]:
     mixed_K = positive_K & (support_K < len(label))
     average_precision_K = np.where(positive_K, 1.0, np.nan)  # also where every example is positive
     auc_K = np.full(score_NK.shape[1], np.nan)
-    # A class at a time on contiguous columns: five times faster than scikit-learn's own loop over many classes.
     hot_KN, score_KN = np.ascontiguousarray(hot_NK.T), np.ascontiguousarray(score_NK.T)
-    with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
-        for k in np.flatnonzero(mixed_K):
-            average_precision_K[k], auc_K[k] = areas(hot_KN[k], score_KN[k])
+    for k in np.flatnonzero(mixed_K):
+        average_precision_K[k], auc_K[k] = areas(hot_KN[k], score_KN[k])
     classes = {"average_precision": average_precision_K, "auc": auc_K, "support": support_K}
     if label.ndim == 1:
         chosen, numbers = score_NK.argmax(1), np.arange(score_NK.shape[1])
@@ -44,13 +42,16 @@ def by_class(score_NK: np.ndarray, label: np.ndarray) -> dict[str, np.ndarray]:
 def areas(hot_N: np.ndarray, score_N: np.ndarray) -> tuple[float, float]:
     """Average precision, and area under the curve of true over false positive rates; hot_N has zeros and ones.
 
-    Both from one of scikit-learn's curves, five times as fast as by its two functions.
+    Equal to scikit-learn's, ties included, from the ranks of the P positives alone: 0.5 ms instead of 4 by one of its
+    curves for 20,000 examples, 0.05 instead of 1 for 1,000; a data set has up to 527 classes.
     """
-    false_rate_S, true_rate_S, _ = sklearn.metrics.roc_curve(hot_N, score_N, drop_intermediate=False)
-    positives = np.count_nonzero(hot_N)
-    true_S, false_S = true_rate_S[1:] * positives, false_rate_S[1:] * (len(hot_N) - positives)
-    average_precision = (np.diff(true_rate_S) * true_S / (true_S + false_S)).sum()
-    return float(average_precision), float(np.trapezoid(true_rate_S, false_rate_S))
+    score_N, score_P = np.sort(score_N), np.sort(score_N[hot_N.astype(bool)])
+    examples, positives = len(score_N), len(score_P)
+    below_P, up_to_P = (np.searchsorted(score_N, score_P, side) for side in ("left", "right"))
+    true_P = positives - np.searchsorted(score_P, score_P)  # positives that score at least as high
+    average_precision = (true_P / (examples - below_P)).mean()
+    wins = (below_P + up_to_P + 1).sum() / 2 - positives * (positives + 1) / 2
+    return float(average_precision), float(wins / (positives * (examples - positives)))
 
 
 def summary(score_NK: np.ndarray, label: np.ndarray, loss_N: np.ndarray, classes: dict) -> dict[str, float]:

@@ -141,6 +141,13 @@ def gan_by_pytorch(config, x: np.ndarray, label: np.ndarray, classes: int, varia
     pytorch_cgan.load(*sides, variables["params"])
     sides = [torch.compile(side.to(device)) if compiled else side.to(device) for side in sides]
     step = pytorch_cgan.trainer(*sides, config.model.latent, LR)
+    return waiting(step, x, label, device)
+
+
+def waiting(step, x: np.ndarray, label: np.ndarray, device: str):
+    """A call that trains by a step of PyTorch on this batch and waits for it."""
+    import torch
+
     x, label = torch.from_numpy(x).to(device), torch.from_numpy(label).to(device)
 
     def trained():
@@ -161,14 +168,7 @@ def by_pytorch(config, x: np.ndarray, label: np.ndarray, classes: int, variables
     pytorch.load(network, variables["params"], variables.get("batch_stats", {}))
     network.to(device)
     step = pytorch.trainer(torch.compile(network) if compiled else network, config.task.loss, LR)
-    x, label = torch.from_numpy(x).to(device), torch.from_numpy(label).to(device)
-
-    def trained():
-        step(x, label)
-        if device == "cuda":
-            torch.cuda.synchronize()
-
-    return trained
+    return waiting(step, x, label, device)
 
 
 def by_keras(config, x: np.ndarray, label: np.ndarray, classes: int, variables: dict, backend: str):

@@ -16,7 +16,7 @@ import sklearn.metrics
 
 from audiojax.errors import RunError
 from audiojax.recipes import single
-from tests.conftest import ROOT, SHARED_DATA, SMALL_LI_FLAGS, config_of, launch, small_gtzan, small_li
+from tests.conftest import EIGHT_DEVICES, ROOT, SHARED_DATA, SMALL_LI_FLAGS, config_of, launch, small_gtzan, small_li
 
 
 def outcome(workdir):
@@ -197,7 +197,7 @@ def test_eight_devices_give_the_single_device_result(reference, data_dir, tmp_pa
         *SMALL_LI_FLAGS,
         f"--workdir={tmp_path / 'run'}",
         f"--data_dir={data_dir}",
-        XLA_FLAGS="--xla_force_host_platform_device_count=8",
+        XLA_FLAGS=EIGHT_DEVICES,
     )
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "run" / "result.json").read_text())["device"].startswith("8 ×")
@@ -235,14 +235,14 @@ def test_two_processes_give_the_single_process_result(reference, data_dir, tmp_p
 
 
 def test_replicas_end_where_their_single_runs_do(data_dir, tmp_path):
-    steps = dict(steps=100, eval_every=100, steps_per_call=10)
-    single.run(small_li("lstm", replicas=3, seed=7, **steps), tmp_path / "all", None, data_dir)
+    steps = dict(model__lstm=(8,), model__dense=(), steps=100, eval_every=100, steps_per_call=10)
+    single.run(small_li("lstm", replicas=2, seed=7, **steps), tmp_path / "all", None, data_dir)
     result, score, tree, _ = outcome(tmp_path / "all")
-    assert score.shape[0] == 3
+    assert score.shape[0] == 2
     with np.load(tmp_path / "all" / "predictions" / "test.npz") as saved:
         mean_auc = sklearn.metrics.roc_auc_score(saved["label"], score.mean(0), average="macro")
     assert result["metrics"]["test_ensemble"]["mAUC"] == [pytest.approx(mean_auc, rel=1e-6)]
-    for replica in range(3):
+    for replica in range(2):
         workdir = tmp_path / f"single_{replica}"
         single.run(small_li("lstm", seed=7 + replica, **steps), workdir, None, data_dir)
         result_1, score_1, tree_1, _ = outcome(workdir)
@@ -258,9 +258,9 @@ def test_replicas_end_where_their_single_runs_do(data_dir, tmp_path):
 
 
 def test_replicas_on_the_replica_axis_of_the_mesh(data_dir, tmp_path):
-    flags = [*SMALL_LI_FLAGS, "--config.replicas=4", f"--data_dir={data_dir}"]
+    flags = [*SMALL_LI_FLAGS, "--config.replicas=2", "--config.eval_every=24", f"--data_dir={data_dir}"]
     alone = launch(*flags, f"--workdir={tmp_path / 'one'}")
-    spread = launch(*flags, f"--workdir={tmp_path / 'eight'}", XLA_FLAGS="--xla_force_host_platform_device_count=8")
+    spread = launch(*flags, f"--workdir={tmp_path / 'eight'}", XLA_FLAGS=EIGHT_DEVICES)
     assert alone.returncode == spread.returncode == 0, alone.stderr + spread.stderr
     assert_close(outcome(tmp_path / "one"), outcome(tmp_path / "eight"))
 

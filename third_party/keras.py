@@ -46,10 +46,8 @@ class Maker:
 
 def build(model: dict, shape: tuple[int, ...], classes: int) -> keras.Model:
     """The twin of `audiojax.models.NAME.Model` for features of `shape`, (T, F) or (T, F, C)."""
-    networks = {
-        **{"mlp": mlp, "lstm": lstm, "cnn1d": cnn1d, "gcnn": gcnn, "attention": attention, "cnn": cnn},
-        **{"autoencoder": autoencoder},
-    }
+    networks = {"mlp": mlp, "lstm": lstm, "cnn1d": cnn1d, "gcnn": gcnn, "attention": attention, "cnn": cnn}
+    networks["autoencoder"] = autoencoder
     if model["name"] not in networks:
         raise ValueError(f"there is no twin of model {model['name']!r}")
     x = keras.Input(shape)

@@ -54,6 +54,5 @@ class Resident:
 def fits(prepared: Prepared, parts: dict[str, Part]) -> bool:
     """Whether the splits of the parts take at most half of a device's memory, and can be indexed there."""
     inputs = [prepared.inputs(split) for split in {part.split for part in parts.values()}]
-    return sum(array.nbytes for array in inputs) <= meshes.memory_bytes() / 2 and all(
-        len(array) < 2**31 for array in inputs
-    )
+    small = sum(array.nbytes for array in inputs) <= meshes.memory_bytes() / 2
+    return small and all(len(array) < 2**31 for array in inputs)

@@ -115,7 +115,7 @@ def judge(
     whole, part = extended.extend(data.prepared, train.split, audio_NT, label_N, data.classes, GENERATED)
     embedding = {"generated": embed_all(embed, audio_NT)}
     embedding |= {name: embed_all(embed, read(data.prepared, data.parts[name])) for name in ("train", "test")}
-    own = judge_parts(judging, whole, part)
+    own = judge_parts(judging, whole, part, data.classes)
     scores = score(judging, whole, {name: own[name] for name in ("generated", "train", "test")})
     found = {name: clip_scores(own[name], of) for name, of in scores.items()}
     right = {name: float((score_MK.argmax(1) == label_M).mean()) for name, (label_M, score_MK) in found.items()}
@@ -154,14 +154,14 @@ def judge(
     return {"test": test_metrics, "tables": {title: {"header": ["", "generated", "real"], "lines": table}}}
 
 
-def judge_parts(judging: single.Loaded, whole: Prepared, generated: splits.Part) -> dict[str, splits.Part]:
-    """The classifier's own train, valid and test, and its windows of generated clips."""
-    parts, classes, _ = single.open_parts(judging.config, judging.config.data, whole)
-    names = np.array([name.split(".")[1] for name in generated.id])
-    label = np.array([classes.index(name) for name in names], np.int32)
-    return parts | {
-        "generated": splits.cut_windows(generated._replace(label=label), whole, judging.config.data.segment)
-    }
+def judge_parts(
+    judging: single.Loaded, whole: Prepared, generated: splits.Part, classes: list[str]
+) -> dict[str, splits.Part]:
+    """The classifier's own train, valid and test, and its windows of generated clips, whose labels are of `classes`."""
+    section = judging.config.data
+    parts, own, _ = single.open_parts(judging.config, section, whole)
+    label = np.array([own.index(name) for name in classes], np.int32)[generated.label]
+    return parts | {"generated": splits.cut_windows(generated._replace(label=label), whole, section.segment)}
 
 
 def score(judging: single.Loaded, prepared: Prepared, parts: dict[str, splits.Part]) -> dict[str, Scores]:

@@ -235,19 +235,25 @@ def load(folder: pathlib.Path) -> Loaded:
     Raises:
       RunError: it is not finished, or cannot be read.
     """
-    result, path = read_result(folder), folder / "config.json"
+    result = read_result(folder)
     if result is None or "best_step" not in result:
         raise RunError(f"{folder} holds no finished run; train it first.")
-    try:
-        config = ConfigDict(tuples(json.loads(path.read_text(encoding="utf-8"))))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read ({error}); delete its folder to run it again.") from error
+    config = ConfigDict(tuples(read_config(folder)))
     classes = len(result["classes"])
     task = find_task(config.task.name)(config, np.full(classes, 1 / classes), result["steps"])
     checkpoints = Checkpoints(folder / "checkpoints", config.keep)
     best = checkpoints.restore()[0]["best"]
     checkpoints.close()
     return Loaded(config, result, task, Best(**best))
+
+
+def read_config(folder: pathlib.Path) -> dict:
+    """The config.json of a run. Raises RunError where it cannot be read."""
+    path = folder / "config.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read ({error}); delete its folder to run it again.") from error
 
 
 def tuples(tree):
@@ -275,7 +281,7 @@ def find_run(name: str, workdir: pathlib.Path, config) -> tuple[pathlib.Path, di
     for folder in (pathlib.Path(name), beside):
         if (result := read_result(folder)) is None:
             continue
-        own = json.loads((folder / "config.json").read_text())
+        own = read_config(folder)
         same = {"protocol": config.protocol, "split_seed": config.data.split_seed}
         found = {"protocol": own["protocol"], "split_seed": own["data"]["split_seed"]}
         if found != same:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +12,7 @@ from audiojax.state import TrainState
 from audiojax.tasks.supervised import Network, named
 
 SIDES = ("generator", "discriminator")
+OWN = ("params", "model_state", "opt_state", "average")  # of a TrainState, what each side has
 
 
 class Task(Network):
@@ -47,11 +47,7 @@ class Task(Network):
         """
         if batch["label"].ndim != 1:
             raise ConfigError("task.name=gan generates clips of a single label, and these data have several a clip.")
-        x = self._features(batch["input"], batch["length"])
-        try:
-            variables = flax.core.unfreeze(self._model.init(key, x, batch["label"], train=False))
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"model {self._model_name} on features {x.shape[1:]}: {error}.") from error
+        variables = self._variables(key, batch, batch["label"])
         params = variables.pop("params")
         own = lambda side: {name: of[side] for name, of in variables.items() if side in of}
         return both({side: self._optimisers[side].start(params[side], own(side), settings) for side in SIDES})
@@ -162,12 +158,10 @@ class Task(Network):
 
 def one(state: TrainState, side: str) -> TrainState:
     """One side of a state of both."""
-    fields = ("params", "model_state", "opt_state", "average")
-    return state.replace(**{name: getattr(state, name)[side] for name in fields})
+    return state.replace(**{name: getattr(state, name)[side] for name in OWN})
 
 
 def both(sides: dict[str, TrainState]) -> TrainState:
     """The state of both sides, which have done as many steps."""
-    first = sides["generator"]
-    fields = ("params", "model_state", "opt_state", "average")
-    return first.replace(**{name: {side: getattr(of, name) for side, of in sides.items()} for name in fields})
+    own = {name: {side: getattr(of, name) for side, of in sides.items()} for name in OWN}
+    return sides["generator"].replace(**own)

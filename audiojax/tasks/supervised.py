@@ -41,12 +41,16 @@ class Network:
         Raises:
           ConfigError: the network cannot be built on these features.
         """
+        variables = self._variables(key, batch)
+        return self._optimiser.start(variables.pop("params"), variables, settings)
+
+    def _variables(self, key: jax.Array, batch: dict[str, jax.Array], *inputs) -> dict:
+        """Of the network before its first step, by collection. inputs: what it reads besides features."""
         x = self._features(batch["input"], batch["length"])
         try:
-            variables = flax.core.unfreeze(self._model.init(key, x, train=False))
+            return flax.core.unfreeze(self._model.init(key, x, *inputs, train=False))
         except (TypeError, ValueError) as error:
             raise ConfigError(f"model {self._model_name} on features {x.shape[1:]}: {error}.") from error
-        return self._optimiser.start(variables.pop("params"), variables, settings)
 
     def evaluated(self, state: TrainState):
         """What is evaluated and kept of a state: (params, model_state)."""

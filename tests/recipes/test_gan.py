@@ -123,7 +123,8 @@ def test_clips_join_the_training_of_an_lstm_and_nothing_else(table, data_dir, tm
     config = config_of("beyond_gtzan_gan", "lstm_log_mel_gan", **SMALL, **lstm, replicas=2)
     folder = table / "lstm_log_mel_gan" / "honest" / "split_0"
     result = augmentation.run(config, folder, None, data_dir)
-    real = splits.select(single.open_run(config, folder, None, data_dir).parts["train"], slice(None))
+    data = single.open_run(config, folder, None, data_dir)
+    real = data.parts["train"]
     assert result["examples"]["train"] == 2 * len(real.id) and result["replicas"] == 2
     [(title, told)] = result["tables"].items()
     windows = {line[0]: int(line[1].replace(",", "")) for line in told["lines"]}
@@ -132,13 +133,11 @@ def test_clips_join_the_training_of_an_lstm_and_nothing_else(table, data_dir, tm
     for split in ("valid", "test"):
         with np.load(folder / "predictions" / f"{split}.npz") as arrays:
             assert not any(clip.startswith("generated") for clip in arrays["id"])
-    data = single.open_run(config, folder, None, data_dir)
     whole, train = augmentation.enlarge(config, data, single.load(table / "gan_log_mel" / "honest" / "split_0"))
     generated = splits.select(train["generated"], train["generated"].subset == "generated")
     np.testing.assert_array_equal(np.bincount(generated.label), np.bincount(real.label))
     first = gan.read(whole, splits.select(generated, slice(0, 1)))[0]
-    with pytest.raises(AssertionError):
-        np.testing.assert_array_equal(first, 0)
+    assert first.any()
 
 
 def test_wav_files_are_functions_of_label_and_number(table, tmp_path):

@@ -29,6 +29,7 @@ SMALL = {
     "steps": 24,
     "eval_every": 8.0,
     "optim.lr": 5e-3,
+    "batch_size": 16,
     "eval_batch_size": 128,
     "recipe.iterations": 3,
     "recipe.lower": (0.1, 0.2),

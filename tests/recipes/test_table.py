@@ -27,7 +27,7 @@ def plan(study, overrides, chosen, splits, workdir):
 
 
 @pytest.mark.parametrize(
-    "study", ["fagan_gtzan", "li_audioset", "li_fig4", "beyond_audioset", "rit_nsynth", "ntu_freesound"]
+    "study", ["fagan_gtzan", "li_audioset", "li_fig4", "beyond_audioset", "rit_nsynth", "ntu_freesound", "wang_gtzan"]
 )
 def test_every_row_is_planned_under_both_protocols(study, tmp_path):
     module = importlib.import_module(f"configs.{study}")

@@ -54,10 +54,14 @@ def play(timbre: Timbre, pitch: int, sample_rate_hz: int, samples: int, rng: np.
 
     wobble_s = timbre.vibrato * np.sin(2 * np.pi * 5 * time_s + rng.uniform(0, 2 * np.pi)) / (2 * np.pi * 5)
     phases = rng.uniform(0, 2 * np.pi, len(numbers))
-    tone = sum(
-        gain * np.sin(2 * np.pi * partial_hz * (time_s + wobble_s) + phase)
-        for gain, partial_hz, phase in zip(gains, partials_hz, phases)
-    )
+    moved_s = time_s + wobble_s
+
+    def partial(gain, partial_hz, phase):
+        turns = partial_hz * moved_s + phase / (2 * np.pi)
+        # Within one turn single precision is enough, and much faster.
+        return gain * np.sin(2 * np.pi * (turns - np.rint(turns)).astype(np.float32))
+
+    tone = sum(map(partial, gains, partials_hz, phases))
     tone = tone / np.abs(tone).max() + timbre.noise * rng.normal(size=samples)
 
     held_s = 0.75 * samples / sample_rate_hz
