@@ -85,7 +85,8 @@ def reason(error: Exception) -> str:
 def plan(
     study, config: ConfigDict, overrides: dict, chosen: dict[str, list[str]], splits: int, workdir: pathlib.Path
 ) -> list[tuple[pathlib.Path, ConfigDict]]:
-    """Folder and config of every run of the table, in the order of the rows."""
+    """Folder and config of every run of the table, in the order of the rows. A key that only some rows have leaves the
+    others as they are, which is said."""
     known = {"rows": list(study.ROWS), "protocols": list(config.data.protocols)}
     for kind, names in chosen.items():
         for name in names:
@@ -100,8 +101,14 @@ def plan(
     if config.data.split_file and "paper" in chosen["protocols"]:
         raise ConfigError("--protocols: data.split_file makes the cut under every protocol; take --protocols=honest.")
     usual = ("honest",) if config.data.split_file else ("paper", "honest")
-    runs = []
-    for row in chosen["rows"] or known["rows"]:
+    runs, rows = [], chosen["rows"] or known["rows"]
+    for key in overrides:
+        without = [row for row in rows if not has(study.get_config(row), key)]
+        if len(without) == len(rows):
+            raise ConfigError(f"--config.{key}: {rows[0]} has no such key, nor has another row; leave it out.")
+        if without:
+            console.say(f"--config.{key} is no key of {', '.join(without)}: there all stays as it is")
+    for row in rows:
         for protocol in chosen["protocols"] or [name for name in usual if name in known["protocols"]]:
             for split in range(splits):
                 row_config = laid_over(study.get_config(row), overrides | {"protocol": protocol})
@@ -111,21 +118,27 @@ def plan(
     return runs
 
 
+def has(config: ConfigDict, key: str) -> bool:
+    """Whether a config has a key such as optim.lr."""
+    *sections, last = key.split(".")
+    for name in sections:
+        config = config.get(name, {})
+    return last in config
+
+
 def laid_over(config: ConfigDict, overrides: dict) -> ConfigDict:
-    """A row's config with the table's settings. A duration among them takes the place of the row's own; in another
-    unit than that it keeps the number of evaluations.
+    """A row's config with the table's settings of keys that it has. A duration among them takes the place of the row's
+    own; in another unit than that it keeps the number of evaluations.
 
     Raises:
-      ConfigError: a key that the row does not have or that its grid sets, or two durations.
+      ConfigError: a key that its grid sets, or two durations.
     """
     unit, every = unit_of(config), config.eval_every / config[unit_of(config)]
     if set(UNITS) & overrides.keys():
         config.update(dict.fromkeys(UNITS, 0))
     for key, value in overrides.items():
-        try:
+        if has(config, key):
             config.update_from_flattened_dict({key: value})
-        except (KeyError, AttributeError) as error:
-            raise ConfigError(f"--config.{key}: {config.row} has no such key; leave it out with --rows.") from error
     grid.settle(config, overrides)
     if unit_of(config) != unit and "eval_every" not in overrides:
         config.eval_every = every * config[unit_of(config)]

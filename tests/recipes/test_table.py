@@ -11,7 +11,7 @@ import pytest
 
 from audiojax.errors import ConfigError, RunError
 from audiojax.recipes import table
-from configs import beyond_gtzan, fagan_gtzan, li_audioset, rit_nsynth
+from configs import beyond_gtzan, fagan_gtzan, li_audioset, ntu_freesound, rit_nsynth
 from tests.conftest import ROOT, launch
 
 SMALL = {"data.variant": "stand_in", "steps": 4, "eval_every": 2.0, "steps_per_call": 1, "batch_size": 64}
@@ -89,6 +89,14 @@ def test_what_cannot_be_planned_is_said(tmp_path, overrides, chosen, splits, sen
     config.data.split_file = overrides.get("data.split_file", "")
     with pytest.raises(ConfigError, match=sentence):
         table.plan(li_audioset, config, overrides, ALL | chosen, splits, tmp_path)
+
+
+def test_a_key_of_some_rows_leaves_the_others_as_they_are(tmp_path, capsys):
+    chosen = {"rows": ["raw_cnn1d", "cnn2d"], "protocols": ["honest"]}
+    [(_, plain), (_, images)] = plan(ntu_freesound, {"frontend.height": 64, "epochs": 2.0}, chosen, 1, tmp_path)
+    assert images.frontend.height == 64 and plain.epochs == images.epochs == 2.0
+    assert plain.frontend == ntu_freesound.get_config("raw_cnn1d").frontend
+    assert "--config.frontend.height is no key of raw_cnn1d: there all stays as it is" in capsys.readouterr().err
 
 
 def test_what_fails_is_said_and_the_rest_goes_on(data_dir, tmp_path):
