@@ -37,7 +37,10 @@ class Trainer:
         self.evaluator = Evaluator(task, source, parts, mesh, config.eval_batch_size, config.replicas)
         self._by_replica = jax.sharding.NamedSharding(mesh, meshes.STATE)
         everywhere = jax.sharding.NamedSharding(mesh, meshes.REPLICATED)
-        self._train_call = jax.jit(self._scan_steps, donate_argnums=0, out_shardings=(self._by_replica, everywhere))
+        trained = dict(donate_argnums=0, out_shardings=(self._by_replica, everywhere))
+        self._scan_steps = jax.jit(self._steps, **trained)
+        self._single_step = jax.jit(self._one_step, **trained)
+        self._take = jax.jit(source.take, out_shardings=jax.sharding.NamedSharding(mesh, meshes.TRAIN))
         self._evaluated = jax.jit(meshes.over_replicas(task.evaluated, config.replicas))
         self._update_best = jax.jit(self._prefer, donate_argnums=0, out_shardings=self._by_replica)
         self._compiled: set[int] = set()  # lengths of the calls compiled so far
@@ -119,20 +122,28 @@ class Trainer:
                 " (data.segment.seconds), narrower layers, or fewer replicas."
             )
 
-    def _scan_steps(self, state: TrainState, data: Any, x: Any, seeds: jax.Array):
-        """Several steps in one program. Randomness is a function of (seed, step)."""
-
-        def step(state, x):
-            fold = lambda seed, step: jax.random.fold_in(jax.random.key(seed), step)
-            keys = jax.vmap(fold)(seeds, state.step)
-            train_step = meshes.over_replicas(self._task.train_step, self._config.replicas)
-            return train_step(state, self._source.take(data, x), keys)
-
+    def _train_call(self, state: TrainState, data: Any, x: Any, seeds: jax.Array):
+        """As many steps as x has; their logs have a leading axis of steps."""
         if self._config.steps_per_call > 1:
-            return jax.lax.scan(step, state, x)
-        # A single step is no loop: XLA runs the convolutions of a loop on one CPU thread, ten times slower.
-        state, logs = step(state, jax.tree.map(lambda leaf: leaf[0], x))
+            return self._scan_steps(state, data, x, seeds)
+        # A single step is no loop: XLA runs the convolutions of a loop on one CPU thread, ten times slower. Its batch
+        # is gathered by another program, so that it is compiled once for data of any size.
+        return self._single_step(state, self._take(data, x), seeds)
+
+    def _steps(self, state: TrainState, data: Any, x: Any, seeds: jax.Array):
+        """Several steps in one program."""
+        return jax.lax.scan(lambda state, x: self._step(state, self._source.take(data, x), seeds), state, x)
+
+    def _one_step(self, state: TrainState, batches: dict[str, jax.Array], seeds: jax.Array):
+        """The same without a loop, of batches with a leading axis of one step."""
+        state, logs = self._step(state, jax.tree.map(lambda leaf: leaf[0], batches), seeds)
         return state, jax.tree.map(lambda leaf: leaf[None], logs)
+
+    def _step(self, state: TrainState, batch: dict[str, jax.Array], seeds: jax.Array):
+        """One step. Randomness is a function of (seed, step)."""
+        fold = lambda seed, step: jax.random.fold_in(jax.random.key(seed), step)
+        keys = jax.vmap(fold)(seeds, state.step)
+        return meshes.over_replicas(self._task.train_step, self._config.replicas)(state, batch, keys)
 
     def _next_evaluation(self, step: int) -> int:
         """The first evaluation after `step`."""
