@@ -131,7 +131,7 @@ def test_result_is_a_run_s_with_a_trace_as_the_study_printed(finished, data_dir)
     ]
     assert result["metrics"]["valid"]["map_at_3"] == [pytest.approx(valid[best])]
     assert {"train", "valid", "test", "test_public", "test_private"} <= result["metrics"].keys()
-    assert result["metrics"]["test"]["accuracy"][0] > 2 / 6
+    assert result["metrics"]["test"]["accuracy"][0] > 3 / 6
     with np.load(workdir / "predictions" / "test.npz") as arrays:
         assert arrays["score"].shape == (TEST, 6)
     kept = {n for n in range(3) if (workdir / "seed_0" / f"iteration_{n:02d}" / "checkpoints").exists()}
