@@ -9,15 +9,13 @@ import sys
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# Most of the time of these tests is compilation, which this halves; the programs stay the same.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 
 import jax
 import pytest
 
 from audiojax import mesh
 
-EIGHT_DEVICES = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
+EIGHT_DEVICES = "--xla_force_host_platform_device_count=8"
 ROOT = pathlib.Path(__file__).parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
 

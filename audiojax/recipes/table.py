@@ -102,8 +102,9 @@ def plan(
         raise ConfigError("--protocols: data.split_file makes the cut under every protocol; take --protocols=honest.")
     usual = ("honest",) if config.data.split_file else ("paper", "honest")
     runs, rows = [], chosen["rows"] or known["rows"]
+    own = {row: {key: overrides[key] for key in overrides if has(study.get_config(row), key)} for row in rows}
     for key in overrides:
-        without = [row for row in rows if not has(study.get_config(row), key)]
+        without = [row for row in rows if key not in own[row]]
         if len(without) == len(rows):
             raise ConfigError(f"--config.{key}: {rows[0]} has no such key, nor has another row; leave it out.")
         if without:
@@ -111,7 +112,7 @@ def plan(
     for row in rows:
         for protocol in chosen["protocols"] or [name for name in usual if name in known["protocols"]]:
             for split in range(splits):
-                row_config = laid_over(study.get_config(row), overrides | {"protocol": protocol})
+                row_config = laid_over(study.get_config(row), own[row] | {"protocol": protocol})
                 row_config.data.split_seed += split
                 folder = workdir / row / protocol / f"split_{row_config.data.split_seed}"
                 runs.append((folder, row_config.lock()))
@@ -127,8 +128,8 @@ def has(config: ConfigDict, key: str) -> bool:
 
 
 def laid_over(config: ConfigDict, overrides: dict) -> ConfigDict:
-    """A row's config with the table's settings of keys that it has. A duration among them takes the place of the row's
-    own; in another unit than that it keeps the number of evaluations.
+    """A row's config with settings of its keys. A duration among them takes the place of the row's own; in another unit
+    than that it keeps the number of evaluations.
 
     Raises:
       ConfigError: a key that its grid sets, or two durations.
@@ -136,9 +137,7 @@ def laid_over(config: ConfigDict, overrides: dict) -> ConfigDict:
     unit, every = unit_of(config), config.eval_every / config[unit_of(config)]
     if set(UNITS) & overrides.keys():
         config.update(dict.fromkeys(UNITS, 0))
-    for key, value in overrides.items():
-        if has(config, key):
-            config.update_from_flattened_dict({key: value})
+    config.update_from_flattened_dict(overrides)
     grid.settle(config, overrides)
     if unit_of(config) != unit and "eval_every" not in overrides:
         config.eval_every = every * config[unit_of(config)]
