@@ -17,10 +17,11 @@ seconds of two clips in one instead of mixup (0.281), a weight of 15; little: tw
 two-way loss of Kobayashi 2023, a softmax over the clips of such a batch and one over the classes (0.331 and 0.948; over
 the clips alone 0.327 and 0.949, beside cross-entropy 0.328 and 0.950). Ridge regression with a Laplacian kernel on the
 inputs' statistics has 0.311 and 0.924 alone, and lifts an ensemble's mAP by 0.003. Mixup and averaged weights are those
-of li's `lstm`; of mixup it is open whether it helps here (decision_level, 12 epochs, stopped after 9: 0.272 with, 0.276
-without). With three layers of 1,024 units, without statistics and dense layer, multi_level took an hour and a half and
-had 0.279 and 0.951. Not yet taken: of three (multi_head, feature_level, multi_head with the two-way loss: 0.328, 0.309,
-0.331 and 0.950, 0.952, 0.948) the arithmetic mean has 0.330 and 0.954, the geometric 0.334 and 0.954.
+of li's `lstm`; mixup does not help here (multi_head 0.330 and 0.950 without). With three layers of 1,024 units, without
+statistics and dense layer, multi_level took an hour and a half and had 0.279 and 0.951. Not yet taken: multi_head
+without mixup, presence as heavy as absence and dropout 0.5 has 0.327 and 0.954, a better mAUC for the same mAP; of
+three (multi_head, feature_level, multi_head with the two-way loss: 0.328, 0.309, 0.331 and 0.950, 0.952, 0.948) the
+arithmetic mean has 0.330 and 0.954, the geometric 0.334 and 0.954.
 """
 
 from configs import common, li_audioset
