@@ -102,7 +102,8 @@ def plan(
         raise ConfigError("--protocols: data.split_file makes the cut under every protocol; take --protocols=honest.")
     usual = ("honest",) if config.data.split_file else ("paper", "honest")
     runs, rows = [], chosen["rows"] or known["rows"]
-    own = {row: {key: overrides[key] for key in overrides if has(study.get_config(row), key)} for row in rows}
+    configs = {row: study.get_config(row) for row in rows}
+    own = {row: {key: overrides[key] for key in overrides if has(configs[row], key)} for row in rows}
     for key in overrides:
         without = [row for row in rows if key not in own[row]]
         if len(without) == len(rows):
