@@ -54,7 +54,7 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    command_line.restart_with_huge_pages()
+    command_line.restart_with_malloc_set()
     try:
         app.run(main, flags_parser=command_line.parse)
     except Interrupted as stopped:

@@ -1,8 +1,8 @@
 """Our networks and their twins in PyTorch and Keras 3: python -m benchmarks.frameworks [--quick] [--rows=a,b].
 
 One train step: forward pass, loss, gradients, Adam, on features of noise in the row's own shapes and batch size;
-float32. Front ends and augmentation are left out. Every framework has a process of its own, with the huge pages that
-launch.py asks for, and they take turns.
+float32. Front ends and augmentation are left out. Every framework has a process of its own, which keeps memory as
+launch.py does, and they take turns.
 
 With --runs whole runs of rows of Li's study, on real data prepared in --data_dir: the study's ten epochs, batches of
 64, from the command to the scores of all splits. Ours finds in its cache what it has compiled in an earlier run.
@@ -266,7 +266,7 @@ def whole_runs(
 
 
 def main() -> None:
-    command_line.restart_with_huge_pages()
+    command_line.restart_with_malloc_set()
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # Several processes share a GPU.
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help=f"the rows {', '.join(QUICK)} alone, fewer rounds")

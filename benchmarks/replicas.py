@@ -1,8 +1,7 @@
 """n seeds in one program against n runs one after the other: python -m benchmarks.replicas [--quick].
 
 Whole train steps (front end, augmentation, network, optimiser) of a small and a large network of fagan's study, batch
-32 of noise a replica, with the huge pages that launch.py asks for. Ratios are n times the step of one replica over the
-step of n.
+32 of noise a replica, memory kept as launch.py does. Ratios are n times the step of one replica over the step of n.
 """
 
 import argparse
@@ -43,7 +42,7 @@ def step_of(row: str, replicas: int):
 
 
 def main() -> None:
-    command_line.restart_with_huge_pages()
+    command_line.restart_with_malloc_set()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="the small network alone, fewer rounds")
     quick = parser.parse_args().quick

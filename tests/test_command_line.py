@@ -115,13 +115,15 @@ def test_every_row_has_a_config_that_is_json_and_locked(study):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's settings are Linux's")
 @pytest.mark.parametrize("own", [None, "glibc.malloc.check=0"])
-def test_it_starts_once_more_with_huge_pages_and_the_same_arguments(own):
+def test_it_starts_once_more_with_memory_kept_and_the_same_arguments(own):
     code = (
-        "import os, sys; from audiojax import command_line; command_line.restart_with_huge_pages();"
+        "import os, sys; from audiojax import command_line; command_line.restart_with_malloc_set();"
         "print(os.environ['GLIBC_TUNABLES'], sys.argv[1:])"
     )
     environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
     environment |= {"GLIBC_TUNABLES": own} if own else {}
     command = [sys.executable, "-c", code, "--workdir=a b"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout == f"{own or 'glibc.malloc.hugetlb=1'} ['--workdir=a b']\n"
+    kept = ["hugetlb=1", "mmap_max=0", "trim_threshold=1000000000000", "arena_max=1"]
+    wanted = own or ":".join(f"glibc.malloc.{setting}" for setting in kept)
+    assert done.stdout == f"{wanted} ['--workdir=a b']\n"
