@@ -51,7 +51,8 @@ def learning_curves(curves: dict[str, Curve], metric: str, best_steps: list[int]
             name_of_key, colour = LOSSES.get(key, (key.split("/")[0], COLOURS["honest"]))
             if value_SR.shape[1] > 1:
                 axes.plot(step_S, value_SR, color=colour, linewidth=0.7, alpha=0.4)
-            axes.plot(step_S, value_SR.mean(1), color=colour, linewidth=1.8, label=name_of_key)
+            marker = "o" if len(step_S) == 1 else ""  # A line of one point is not seen.
+            axes.plot(step_S, value_SR.mean(1), color=colour, linewidth=1.8, marker=marker, label=name_of_key)
         for number, step in enumerate(sorted(set(best_steps))):
             label = None if number else "chosen"
             axes.axvline(step, color=INK, linewidth=0.8, linestyle=(0, (3, 3)), label=label)

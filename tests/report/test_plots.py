@@ -48,6 +48,13 @@ def test_curves_with_gaps_or_none_at_all_are_drawn():
     svg(plots.learning_curves(gaps, "accuracy", [1]))
 
 
+@pytest.mark.parametrize(("evaluations", "marker"), [(1, "o"), (2, "")])
+def test_a_curve_of_a_single_evaluation_is_seen(evaluations, marker):
+    curves = {"valid/accuracy": (np.arange(evaluations), np.full((evaluations, 1), 0.5))}
+    _, accuracy = plots.learning_curves(curves, "accuracy", [0]).axes
+    assert accuracy.lines[0].get_marker() == marker
+
+
 def test_confusion_writes_counts_of_the_classes_that_occur():
     counts_KK = np.array([[5, 0, 2], [0, 0, 0], [0, 0, 11]])
     figure = plots.confusion(counts_KK, CLASSES)
