@@ -1,6 +1,8 @@
 """Shapes, parameter counts and values of the networks."""
 
 import importlib
+import subprocess
+import sys
 
 import flax
 import jax
@@ -11,7 +13,7 @@ import pytest
 from audiojax import frontend
 from audiojax.models import layers, recurrent_layers
 from audiojax.tasks import supervised
-from tests.conftest import config_of
+from tests.conftest import ROOT, config_of
 
 CLIPS = {  # a batch of one as the data set stores it, and how many classes it has
     "beyond_audioset": (jnp.zeros((1, 10, 128), jnp.uint8), 527),
@@ -207,6 +209,31 @@ def test_recurrent_layers_compute_what_their_scans_define(cell, dtype, steps):
         close = lambda a, b: np.testing.assert_allclose(a, b, **tolerance)
         close(ours(params, x), defined(params, x))
         jax.tree.map(close, gradient(ours), gradient(defined))
+
+
+REPLICAS_OF_AN_LSTM = """
+import os
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
+import jax
+import jax.numpy as jnp
+from audiojax.models import cnn
+
+stages = (("recurrent", 128), ("recurrent", 128), ("last",))
+own = dict(classes=9, output_bias=(0.0,) * 9, kernel_init="glorot_uniform", stages=stages, cell="lstm")
+init = lambda key: cnn.Model(dtype=jnp.float32, **own).init(key, jnp.zeros((2, 4, 20)), train=False)
+key_R = jax.random.split(jax.random.key(0), 3)
+together = jax.jit(jax.vmap(init))(key_R)
+for number, key in enumerate(key_R):
+    jax.tree.map(lambda a, b: print(jnp.allclose(a[number], b, atol=1e-6)), together, jax.jit(init)(key))
+"""
+
+
+def test_weights_of_replicas_begin_as_those_of_single_networks_without_waiting_for_each_other():
+    """With two threads, where JAX's factorisation of several matrices at once waits for itself forever."""
+    command = [sys.executable, "-c", REPLICAS_OF_AN_LSTM]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.split() == ["True"] * 3 * 8  # replicas, parameters
 
 
 @pytest.mark.parametrize("shape", [(2, 11, 3), (2, 11, 9, 3)])
