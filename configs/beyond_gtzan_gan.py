@@ -3,7 +3,7 @@
 python launch.py --config=configs/beyond_gtzan_gan.py --workdir=DIR --raw_dir=RELEASES
 
 `gan_log_mel`: 4 s of 64 mel bands as channels of 1D convolutions, hinge loss, a discriminator with spectral
-normalisation and a projection of the label, batch normalisation and averaged weights in the generator. Ten minutes of
+normalisation and a projection of the label, batch normalisation and averaged weights in the generator. Six minutes of
 two CPU cores on the stand-in, whose Fréchet distance of validation chooses the step. `gan_fcn_4s` is the Wang study's
 for as many steps, `judge` and `lstm_log_mel_gan` are its classifier and its LSTM with these clips.
 
