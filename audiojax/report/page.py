@@ -285,15 +285,18 @@ def examples(run: Run, sound: clips.Sound | str, media: dict) -> dict[str, list[
 
 
 def samples(run: Run, sample_rate_hz: int, media: dict) -> dict[str, list[Sample]]:
-    """What a GAN generated of each class before its first step, halfway and at the step that validation chose."""
+    """What a GAN generated of each class before its first step, halfway and at the step that validation chose.
+
+    Each step once: of a GAN that was evaluated only before its first and after its last one there is no halfway.
+    """
     steps = sorted(int(path.stem.removeprefix("step_")) for path in (run.folder / "samples").glob("step_*.npz"))
     chosen = run.result["best_step"][:1]
     if not steps or not set(chosen) <= {*steps}:
         return {}
-    earlier = [step for step in steps if step < chosen[0]]
-    shown = {"before training": steps[0], "halfway": earlier[len(earlier) // 2] if earlier else steps[0]}
+    earlier = [step for step in steps if step < chosen[0]] or chosen
+    shown = {earlier[len(earlier) // 2]: "halfway", steps[0]: "before training", chosen[0]: "chosen"}
     found = {name: [] for name in run.result["classes"]}
-    for when, step in (shown | {"chosen": chosen[0]}).items():
+    for step, when in sorted(shown.items()):
         path = run.folder / "samples" / f"step_{step}.npz"
         try:
             with np.load(path) as arrays:

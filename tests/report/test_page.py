@@ -278,6 +278,11 @@ def test_what_a_gan_generated_is_on_the_page(tmp_path):
         assert text.count(f"<figcaption>cat, {when}") == 1
     assert "(step 30)" not in text and text.count("<figure>") == 9
     assert text.count('"gan/honest/cat@20"') == 3  # its picture, its sound, and where both are kept
+    (folder / "samples" / "step_10.npz").rename(folder / "samples" / "step_40.npz")
+    page.write("study", {"gan": {"published": {}}}, {}, tmp_path / "runs", tmp_path / "data")
+    text = (tmp_path / "runs" / "report.html").read_text()
+    assert "halfway" not in text and text.count("<figure>") == 6
+    (folder / "samples" / "step_40.npz").rename(folder / "samples" / "step_10.npz")
     (folder / "samples" / "step_10.npz").write_bytes(b"nothing")
     with pytest.raises(RunError, match=r"step_10\.npz cannot be read"):
         page.write("study", {"gan": {"published": {}}}, {}, tmp_path / "runs", tmp_path / "data")
