@@ -21,9 +21,8 @@ USAGE = (
     " [--config.KEY=VALUE]"
 )
 # Huge pages; nothing is given back to the system; one arena, because others do give back what is large.
-MALLOC = ":".join(
-    f"glibc.malloc.{name}={value}"
-    for name, value in {"hugetlb": 1, "mmap_max": 0, "trim_threshold": 10**12, "arena_max": 1}.items()
+MALLOC = (
+    "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1000000000000:glibc.malloc.arena_max=1"
 )
 
 
