@@ -1,5 +1,6 @@
 """What all data sets share: a TFDS builder that stores its splits for random access to any stretch of a clip."""
 
+import abc
 import pathlib
 import shutil
 from collections import Counter
@@ -46,17 +47,17 @@ with tfds.core.registered.skip_registration():
             """[what, why] of everything unreadable."""
             return [item for written in self.written.values() for item in written.skipped]
 
+        @abc.abstractmethod
         def classes(self) -> list[str]:
             """Names of the classes, in the order of their numbers."""
-            raise NotImplementedError
 
+        @abc.abstractmethod
         def released(self, downloads: tfds.download.DownloadManager) -> dict[str, Iterable[Item]]:
             """Items of the release's splits, from `raw_dir`, or downloaded where that is None."""
-            raise NotImplementedError
 
+        @abc.abstractmethod
         def stand_in(self) -> dict[str, Iterable[Item]]:
             """Items of the stand-in's splits."""
-            raise NotImplementedError
 
         def _info(self):
             label = tfds.features.ClassLabel(names=self.classes())
