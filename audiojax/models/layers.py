@@ -10,10 +10,17 @@ import numpy as np
 
 
 def initialiser(name: str) -> Callable:
-    """An initialiser of `flax.linen.initializers` by name, such as "glorot_uniform". Raises ValueError without one."""
+    """An initialiser of `flax.linen.initializers` by name, such as "glorot_uniform". Raises ValueError without one.
+
+    Orthogonal kernels of replicas are made one by one: several at once JAX on CPU factorises in the threads that wait
+    for it, which may never end.
+    """
     if not hasattr(nn.initializers, name):
         raise ValueError(f"kernel_init={name!r} is no initialiser of flax.linen.initializers")
-    return getattr(nn.initializers, name)()
+    init = getattr(nn.initializers, name)()
+    if "orthogonal" not in name:
+        return init
+    return lambda key, shape, dtype=jnp.float32: one_by_one(lambda key: init(key, shape, dtype))(key)
 
 
 def standardise(x: jax.Array, train: bool, momentum: float = 0.99) -> jax.Array:

@@ -246,13 +246,9 @@ def over_time(step: type[nn.Module]) -> type[nn.Module]:
 
 
 def orthogonal_gates(key, shape, dtype):
-    """One orthogonal matrix [features, features] for each gate, side by side.
-
-    Of replicas one by one: several at once JAX on CPU factorises in the threads that wait for it, which may never end.
-    """
-    orthogonal = nn.initializers.orthogonal()
-    gates = lambda key_G: jnp.concatenate([orthogonal(key, (shape[0], shape[0]), dtype) for key in key_G], axis=1)
-    return layers.one_by_one(gates)(jax.random.split(key, shape[1] // shape[0]))
+    """One orthogonal matrix [features, features] for each gate, side by side."""
+    keys, orthogonal = jax.random.split(key, shape[1] // shape[0]), layers.initialiser("orthogonal")
+    return jnp.concatenate([orthogonal(k, (shape[0], shape[0]), dtype) for k in keys], axis=1)
 
 
 class Bidirectional(nn.Module):
