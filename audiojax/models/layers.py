@@ -53,41 +53,79 @@ class Dropout(nn.Module):
 def convolve(x: jax.Array, kernel: jax.Array, strides, padding, **options) -> jax.Array:
     """`jax.lax.conv_general_dilated` of `flax.linen.Conv`, channels last, faster on CPU. First derivatives only.
 
-    For replicas it is done one after the other: `jax.vmap` makes it one convolution in groups, which XLA there runs up
-    to twice as slowly. The kernel's gradient is `offset_products` where these are faster.
+    There images of several channels go through the functions below. For replicas it is done one after the other:
+    `jax.vmap` makes it one convolution in groups, which XLA there runs up to twice as slowly.
     """
     plain = lambda x, kernel: jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
-    spread = max(*options["lhs_dilation"], *options["rhs_dilation"], options["feature_group_count"]) > 1
+    forward, gradients = plain, lambda x, kernel, grad: jax.vjp(plain, x, kernel)[1](grad)
     *size, channels, _ = kernel.shape
-    by_products = jax.default_backend() == "cpu" and len(size) > 1 and channels > 1 and not spread
+    spread = max(*options["lhs_dilation"], *options["rhs_dilation"], options["feature_group_count"]) > 1
+    if jax.default_backend() == "cpu" and len(size) == 2 and channels > 1 and not spread and min(size) >= max(strides):
+        pads = jax.lax.padtype_to_pads(x.shape[1:-1], size, strides, padding) if isinstance(padding, str) else padding
+        forward = lambda x, kernel: convolve_images(x, kernel, strides, pads)
 
-    def gradients(x, kernel, grad):
-        grad_x, grad_kernel = jax.vjp(plain, x, kernel)[1](grad)
-        return grad_x, offset_products(x, kernel.shape, grad, strides, padding) if by_products else grad_kernel
+        def gradients(x, kernel, grad):
+            of_kernel = kernel_gradient_of_images(x, kernel, grad, strides, pads)
+            # Both at once would take each other's cache.
+            grad, of_kernel = jax.lax.optimization_barrier((grad, of_kernel))
+            return gradient_of_images(x, kernel, grad, strides, pads), of_kernel
 
-    forward, backward = one_by_one(plain), one_by_one(gradients)
+    forward, backward = one_by_one(forward), one_by_one(gradients)
     convolution = jax.custom_vjp(forward)
     convolution.defvjp(lambda x, kernel: (forward(x, kernel), (x, kernel)), lambda saved, grad: backward(*saved, grad))
     return convolution(x, kernel)
 
 
-def offset_products(x: jax.Array, shape: tuple[int, ...], grad: jax.Array, strides, padding) -> jax.Array:
-    """Gradient of a convolution's kernel of `shape`, a product for each offset in it.
+def convolve_images(x_BHWC: jax.Array, kernel: jax.Array, strides, pads) -> jax.Array:
+    """2D convolution as XLA on CPU does it fastest; pads: before and after, for both axes.
 
-    XLA on CPU convolves the input with the gradient, as large as it is, which takes up to four times as long as this
-    for large images of many channels; over one axis, or of one channel, it is no slower.
+    An image as wide as its input is made a column wider, which is dropped: what is larger than its input XLA leaves to
+    Eigen, the rest to YNNPACK, which takes up to twice as long.
     """
-    *size, channels, _ = shape
-    if isinstance(padding, str):
-        padding = jax.lax.padtype_to_pads(x.shape[1:-1], size, strides, padding)
-    padded = jnp.pad(x, [(0, 0), *padding, (0, 0)])
+    of_rows, (before, after) = pads
+    wider = int(strides[1] == 1 and before + after == kernel.shape[1] - 1)
+    pads, numbers = (of_rows, (before, after + wider)), ("NHWC", "HWIO", "NHWC")
+    out = jax.lax.conv_general_dilated(x_BHWC, kernel, strides, pads, dimension_numbers=numbers)
+    return out[:, :, : out.shape[2] - wider]
 
-    def seen(offset: tuple[int, ...]) -> jax.Array:
-        """What the kernel's element at `offset` meets at each place: [B, ..., channels], as `grad`."""
-        ends = (o + (n - 1) * stride + 1 for o, n, stride in zip(offset, grad.shape[1:], strides))
-        return jax.lax.slice(padded, (0, *offset, 0), (len(x), *ends, channels), (1, *strides, 1))
 
-    return jnp.stack([kernel_gradient(seen(offset), grad) for offset in np.ndindex(*size)]).reshape(shape)
+def gradient_of_images(x_BHWC: jax.Array, kernel: jax.Array, grad: jax.Array, strides, pads) -> jax.Array:
+    """Gradient of a 2D convolution's input, of which only the shape counts: strides are at most the kernel's size.
+
+    A convolution for each of the places between two strides, with what of the kernel falls there: XLA on CPU spreads
+    the gradient with zeros instead.
+    """
+    batch, *size, channels = x_BHWC.shape
+    counts = [-(-n // stride) for n, stride in zip(size, strides)]
+    images = []
+    for places in np.ndindex(*strides):
+        firsts = [(place + before) % stride for place, (before, _), stride in zip(places, pads, strides)]
+        part = jnp.flip(kernel[firsts[0] :: strides[0], firsts[1] :: strides[1]], (0, 1)).swapaxes(2, 3)
+        of_part = []
+        for axis, taps in enumerate(part.shape[:2]):
+            before = taps - 1 - (places[axis] + pads[axis][0]) // strides[axis]
+            of_part.append((before, counts[axis] + taps - 1 - grad.shape[1 + axis] - before))
+        images.append(convolve_images(grad, part, (1, 1), of_part))
+    between = jnp.stack(images, 3).reshape(batch, *counts, *strides, channels).transpose(0, 1, 3, 2, 4, 5)
+    return between.reshape(batch, counts[0] * strides[0], -1, channels)[:, : size[0], : size[1]]
+
+
+def kernel_gradient_of_images(x_BHWC: jax.Array, kernel: jax.Array, grad: jax.Array, strides, pads) -> jax.Array:
+    """Gradient of a 2D convolution's kernel, of which only the shape counts: a product for each of its rows.
+
+    XLA on CPU convolves the input with the gradient, as large as it is, which takes up to six times as long as this for
+    large images of many channels; over one axis, or of one channel, it is no slower.
+    """
+    rows, columns, *_ = kernel.shape
+    padded = jnp.pad(x_BHWC, [(0, 0), *pads, (0, 0)])
+
+    def seen(x: jax.Array, axis: int, first: int) -> jax.Array:
+        """What the kernel's element at `first` meets along an axis, one for each of the gradient's."""
+        stride = strides[axis - 1]
+        return jax.lax.slice_in_dim(x, first, first + (grad.shape[axis] - 1) * stride + 1, stride, axis)
+
+    beside = jnp.concatenate([seen(padded, 2, column) for column in range(columns)], -1)
+    return jnp.stack([kernel_gradient(seen(beside, 1, row), grad) for row in range(rows)]).reshape(kernel.shape)
 
 
 def one_by_one(function: Callable) -> Callable:

@@ -340,14 +340,21 @@ def test_attention_that_cannot_be_is_said(overrides, sentence):
 @pytest.mark.parametrize("padding", ["SAME", "VALID", ((2, 1),)])
 @pytest.mark.parametrize(
     ("steps", "channels", "kernel", "strides"),
-    [((9,), 1, 3, (2,)), ((9,), 3, 2, (1,)), ((8, 7), 3, 3, (1, 2)), ((8, 7), 1, 2, (1, 1)), ((9,), 4, 3, (2,))],
+    [
+        *[((9,), 1, 3, (2,)), ((9,), 3, 2, (1,)), ((9,), 4, 3, (2,)), ((8, 7), 1, 2, (1, 1)), ((8, 7), 3, 1, (2, 1))],
+        *[((8, 7), 3, 3, strides) for strides in ((1, 1), (1, 2), (2, 2), (3, 1))],
+        *[((7, 9), 2, 2, (1, 1)), ((7, 9), 2, 2, (2, 2)), ((12, 11), 2, 5, (3, 2))],
+    ],
 )
-def test_gradients_of_convolutions_are_those_of_jax(steps, channels, kernel, strides, padding):
+def test_convolutions_and_their_gradients_are_those_of_jax(steps, channels, kernel, strides, padding):
     layer = lambda **options: flax.linen.Conv(5, (kernel,) * len(steps), strides, padding=padding, **options)
     padding = padding if isinstance(padding, str) else padding * len(steps)
     x = jax.random.normal(jax.random.key(0), (2, *steps, channels))
     params = layer().init(jax.random.key(1), x)
-    gradients = lambda conv: jax.grad(lambda params, x: jnp.sin(conv.apply(params, x)).sum(), argnums=(0, 1))(params, x)
+
+    def gradients(conv):
+        return jax.value_and_grad(lambda params, x: jnp.sin(conv.apply(params, x)).sum(), argnums=(0, 1))(params, x)
+
     close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     jax.tree.map(close, gradients(layer(conv_general_dilated=layers.convolve)), gradients(layer()))
 
