@@ -6,7 +6,7 @@ python launch.py --config=configs/beyond_audioset.py --protocols=honest ...     
 
 Two CPU cores: 2 to 6 minutes a row, 20 for all. Expected mAP and mAUC on the 20,371 evaluation clips, `honest`, seed 0:
 decision_level 0.269, 0.951; feature_level 0.265, 0.951; multi_level 0.282, 0.950; multi_head 0.280, 0.947; ensemble
-0.284, 0.953.
+0.288, 0.954.
 
 Chosen on validation, of a tenth of the training clips: a dense layer after the pooling (mAP 0.283 without, 0.296 with
 1,024 units, 0.304 with 2,048), the inputs' statistics beside what is pooled (0.304 to 0.320; mAUC 0.956 to 0.958),
@@ -21,7 +21,9 @@ of li's `lstm`; mixup does not help here (multi_head 0.330 and 0.950 without). W
 statistics and dense layer, multi_level took an hour and a half and had 0.279 and 0.951. Not yet taken: multi_head
 without mixup, presence as heavy as absence and dropout 0.5 has 0.327 and 0.954, a better mAUC for the same mAP; of
 three (multi_head, feature_level, multi_head with the two-way loss: 0.328, 0.309, 0.331 and 0.950, 0.952, 0.948) the
-arithmetic mean has 0.330 and 0.954, the geometric 0.334 and 0.954.
+arithmetic mean has 0.330 and 0.954, the geometric 0.334 and 0.954; of the four rows, on validation, 0.373 and 0.955
+against 0.376 and 0.956, hence the ensemble's. Weights that minimise validation's loss choose decision_level alone, the
+only one whose loss is not weighted.
 """
 
 from configs import common, li_audioset
@@ -64,7 +66,7 @@ ROWS = {
 ROWS["ensemble"] = {
     "parameters": sum(row["parameters"] for row in ROWS.values()),
     "published": {},
-    "overrides": {"recipe": {"name": "ensemble", "members": tuple(ROWS), "mean": "arithmetic"}},
+    "overrides": {"recipe": {"name": "ensemble", "members": tuple(ROWS), "mean": "geometric"}},
 }
 
 
