@@ -62,13 +62,13 @@ def convolve(x: jax.Array, kernel: jax.Array, strides, padding, **options) -> ja
     spread = max(*options["lhs_dilation"], *options["rhs_dilation"], options["feature_group_count"]) > 1
     if jax.default_backend() == "cpu" and len(size) == 2 and channels > 1 and not spread and min(size) >= max(strides):
         pads = jax.lax.padtype_to_pads(x.shape[1:-1], size, strides, padding) if isinstance(padding, str) else padding
-        forward = lambda x, kernel: convolve_images(x, kernel, strides, pads)
+        forward = lambda x, kernel: convolve_images(x, kernel, strides, pads, **options)
 
         def gradients(x, kernel, grad):
             of_kernel = kernel_gradient_of_images(x, kernel, grad, strides, pads)
-            # Both at once would take each other's cache.
+            # One after the other: at once, each slows the other down.
             grad, of_kernel = jax.lax.optimization_barrier((grad, of_kernel))
-            return gradient_of_images(x, kernel, grad, strides, pads), of_kernel
+            return gradient_of_images(x, kernel, grad, strides, pads, **options), of_kernel
 
     forward, backward = one_by_one(forward), one_by_one(gradients)
     convolution = jax.custom_vjp(forward)
@@ -76,20 +76,19 @@ def convolve(x: jax.Array, kernel: jax.Array, strides, padding, **options) -> ja
     return convolution(x, kernel)
 
 
-def convolve_images(x_BHWC: jax.Array, kernel: jax.Array, strides, pads) -> jax.Array:
-    """2D convolution as XLA on CPU does it fastest; pads: before and after, for both axes.
+def convolve_images(x_BHWC: jax.Array, kernel: jax.Array, strides, pads, **options) -> jax.Array:
+    """2D convolution as XLA on CPU does it fastest; pads: before and after, for both axes; options: as `convolve`'s.
 
     An image as wide as its input is made a column wider, which is dropped: what is larger than its input XLA leaves to
     Eigen, the rest to YNNPACK, which takes up to twice as long.
     """
     of_rows, (before, after) = pads
     wider = int(strides[1] == 1 and before + after == kernel.shape[1] - 1)
-    pads, numbers = (of_rows, (before, after + wider)), ("NHWC", "HWIO", "NHWC")
-    out = jax.lax.conv_general_dilated(x_BHWC, kernel, strides, pads, dimension_numbers=numbers)
+    out = jax.lax.conv_general_dilated(x_BHWC, kernel, strides, (of_rows, (before, after + wider)), **options)
     return out[:, :, : out.shape[2] - wider]
 
 
-def gradient_of_images(x_BHWC: jax.Array, kernel: jax.Array, grad: jax.Array, strides, pads) -> jax.Array:
+def gradient_of_images(x_BHWC: jax.Array, kernel: jax.Array, grad: jax.Array, strides, pads, **options) -> jax.Array:
     """Gradient of a 2D convolution's input, of which only the shape counts: strides are at most the kernel's size.
 
     A convolution for each of the places between two strides, with what of the kernel falls there: XLA on CPU spreads
@@ -99,13 +98,15 @@ def gradient_of_images(x_BHWC: jax.Array, kernel: jax.Array, grad: jax.Array, st
     counts = [-(-n // stride) for n, stride in zip(size, strides)]
     images = []
     for places in np.ndindex(*strides):
-        firsts = [(place + before) % stride for place, (before, _), stride in zip(places, pads, strides)]
-        part = jnp.flip(kernel[firsts[0] :: strides[0], firsts[1] :: strides[1]], (0, 1)).swapaxes(2, 3)
-        of_part = []
-        for axis, taps in enumerate(part.shape[:2]):
-            before = taps - 1 - (places[axis] + pads[axis][0]) // strides[axis]
-            of_part.append((before, counts[axis] + taps - 1 - grad.shape[1 + axis] - before))
-        images.append(convolve_images(grad, part, (1, 1), of_part))
+        (down, row), (right, column) = (
+            divmod(place + before, stride) for place, (before, _), stride in zip(places, pads, strides)
+        )
+        part = jnp.flip(kernel[row :: strides[0], column :: strides[1]], (0, 1)).swapaxes(2, 3)
+        of_part = [
+            (taps - 1 - shift, count + shift - given)
+            for taps, shift, count, given in zip(part.shape, (down, right), counts, grad.shape[1:])
+        ]
+        images.append(convolve_images(grad, part, (1, 1), of_part, **options))
     between = jnp.stack(images, 3).reshape(batch, *counts, *strides, channels).transpose(0, 1, 3, 2, 4, 5)
     return between.reshape(batch, counts[0] * strides[0], -1, channels)[:, : size[0], : size[1]]
 
