@@ -1,5 +1,7 @@
 """Losses: pure functions of logits and labels, one value an example."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,6 +46,16 @@ def _targets(label: jax.Array, logits_BK: jax.Array) -> jax.Array:
     if label.ndim == 1:
         return jax.nn.one_hot(label, logits_BK.shape[-1])
     return label.astype(jnp.float32)
+
+
+def compete(logits_BK: jax.Array, prior_logits_K: np.ndarray, share: float) -> jax.Array:
+    """Logits of several labels, less a share of what speaks for any of them: what is one class's is less another's.
+
+    That is the log-mean-exp over the classes of logits above the prior's: an example that says nothing stays as it is.
+    share: 0 leaves the classes independent, with 1 they rank as by a softmax over what stands above the prior.
+    """
+    above_BK = logits_BK - prior_logits_K
+    return logits_BK - share * (jax.nn.logsumexp(above_BK, 1, keepdims=True) - math.log(len(prior_logits_K)))
 
 
 def probabilities(loss: str, logits_BK: jax.Array) -> jax.Array:

@@ -40,27 +40,33 @@ ATTENTION = {
     "input_dropout": 0.2,
     "dropout": 0.3,
 }
-ONE_LEVEL = {"hidden": (512,), "levels": (1,)}
+ONE_LEVEL = {"hidden": (512,), "levels": (1,), "dropout": 0.5}
+MIXED = {"augment": {"features": ({"name": "mixup", "alpha": 1.0},)}}
+LARGE_BATCHES = {"batch_size": 512, "optim": {"lr": 2e-3}, "epochs": 10.0}
 ROWS = {
     "decision_level": {
         "parameters": 1_133_598,
         "published": {},
         "overrides": {
             "model": ATTENTION | {"pooling": "decision", "levels": (3,), "statistics": False, "dense": ()},
-            "task": {"positive_weight": 1.0},
             "epochs": 20.0,
-        },
+        }
+        | MIXED,
     },
     "feature_level": {
         "parameters": 3_772_943,
         "published": {},
-        "overrides": {"model": ATTENTION | ONE_LEVEL | {"dropout": 0.5}},
+        "overrides": {"model": ATTENTION | ONE_LEVEL} | LARGE_BATCHES,
     },
-    "multi_level": {"parameters": 7_447_055, "published": {}, "overrides": {"model": ATTENTION}},
+    "multi_level": {
+        "parameters": 7_447_055,
+        "published": {},
+        "overrides": {"model": ATTENTION, "task": {"positive_weight": 5.0}, "epochs": 12.0} | MIXED,
+    },
     "multi_head": {
         "parameters": 6_395_411,
         "published": {},
-        "overrides": {"model": ATTENTION | ONE_LEVEL | {"pooling": "heads", "heads": 4}},
+        "overrides": {"model": ATTENTION | ONE_LEVEL | {"pooling": "heads", "heads": 4}} | LARGE_BATCHES,
     },
 }
 ROWS["ensemble"] = {
@@ -72,10 +78,8 @@ ROWS["ensemble"] = {
 
 def get_config(row: str | None = None):
     with li_audioset.get_config().unlocked() as config:
-        config.task.positive_weight = 5.0
-        config.augment.features = ({"name": "mixup", "alpha": 1.0},)
+        config.task.competition = 0.5
         config.optim.update(dict(lr=1e-3, schedule="cosine", warmup=0.05, average_share=0.1))
-        config.epochs = 12.0
         config.eval_every = 2.0
         config.select = "mAP"
     return common.choose("beyond_audioset", config, ROWS, row)

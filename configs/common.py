@@ -37,7 +37,8 @@ def base() -> ConfigDict:
             augment=dict(waveform=(), features=()),  # before and after the front end, in this order, in training alone
             model=dict(name="", kernel_init="lecun_normal"),
             # prior_bias: outputs start at the classes' shares. positive_weight: of a label's presence in the loss.
-            task=dict(name="supervised", loss="", prior_bias=False, positive_weight=1.0),
+            # competition: of several labels when they are predicted, in 0 … 1: losses.compete.
+            task=dict(name="supervised", loss="", prior_bias=False, positive_weight=1.0, competition=0.0),
             recipe=dict(name="single"),
             optim=dict(
                 name="adam",

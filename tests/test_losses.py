@@ -53,3 +53,14 @@ def test_probabilities_follow_the_loss():
     np.testing.assert_allclose(
         losses.probabilities("sigmoid_cross_entropy", LOGITS), scipy.special.expit(LOGITS), rtol=1e-5
     )
+
+
+def test_competition_leads_from_independent_classes_to_a_softmax():
+    prior_K = np.array([-1.0, -4.0, 2.0, 0.0], np.float32)
+    np.testing.assert_array_equal(losses.compete(LOGITS, prior_K, 0.0), LOGITS)
+    np.testing.assert_allclose(losses.compete(prior_K[None], prior_K, 0.5), prior_K[None], rtol=1e-6)
+    softmax = scipy.special.log_softmax(LOGITS - prior_K, 1) + np.log(4) + prior_K
+    for share in (0.5, 1.0):
+        expected = (1 - share) * LOGITS + share * softmax
+        np.testing.assert_allclose(losses.compete(LOGITS, prior_K, share), expected, rtol=1e-5, atol=1e-6)
+    assert np.isfinite(losses.compete(1e4 * LOGITS, prior_K, 0.5)).all()

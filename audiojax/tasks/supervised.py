@@ -74,11 +74,13 @@ class Task(Network):
             raise ConfigError(
                 f"task.positive_weight must be 1 with {config.task.loss}; it is of sigmoid_cross_entropy."
             )
+        if config.task.loss != "sigmoid_cross_entropy" and config.task.competition != 0:
+            raise ConfigError(f"task.competition must be 0 with {config.task.loss}, whose classes compete already.")
+        self._prior_logits_K = losses.prior_logits(config.task.loss, prior_K)
+        self._competition = config.task.competition
         self._loss_name, self._positive_weight = config.task.loss, config.task.positive_weight
         self._loss, self._classes = getattr(losses, config.task.loss), len(prior_K)
-        output_bias = (
-            losses.prior_logits(config.task.loss, prior_K) if config.task.prior_bias else np.zeros(len(prior_K))
-        )
+        output_bias = self._prior_logits_K if config.task.prior_bias else np.zeros(len(prior_K))
         super().__init__(config, total_steps, output_bias_K=output_bias)
         # Labels that are to be mixed are weights of the classes.
         self._mixes = any(step["name"] == "mixup" for steps in config.augment.values() for step in steps)
@@ -116,9 +118,11 @@ class Task(Network):
         return self._optimiser.step(state, grads, model_state), logs
 
     def eval_step(self, params, model_state, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        """{"score": probabilities [B, K], "loss": [B]}."""
+        """{"score": probabilities [B, K], "loss": [B]}, both after the classes' competition."""
         x = self._features(batch["input"], batch["length"])
         logits_BK = self._model.apply({"params": params} | model_state, x, train=False)
+        if self._competition:
+            logits_BK = losses.compete(logits_BK, self._prior_logits_K, self._competition)
         return {
             "score": losses.probabilities(self._loss_name, logits_BK),
             "loss": self._loss(logits_BK, batch["label"]),

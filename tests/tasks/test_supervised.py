@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import scipy.special
 
+from audiojax import losses
 from audiojax.errors import ConfigError
 from audiojax.tasks.supervised import Task
 from tests.conftest import SMALL_MASKS, config_of
@@ -131,3 +133,26 @@ def test_averages_of_weights_and_of_batch_statistics_are_evaluated_together():
     mean = lambda old, new: (1 - newer) * old + newer * new
     expected = jax.tree.map(mean, *((state.params, state.model_state) for state in states[1:]))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), task.evaluated(states[2]), expected)
+
+
+def test_classes_compete_when_they_are_predicted_not_in_training():
+    tasks = [
+        Task(config_of("li_audioset", "fc2", task__competition=share), np.full(10, 0.2), total_steps=10)
+        for share in (0.0, 0.5)
+    ]
+    batch = batch_of("li_audioset")
+    states = [
+        jax.jit(task.train_step)(jax.jit(task.init)(jax.random.key(0), {}, batch), batch, jax.random.key(1))[0]
+        for task in tasks
+    ]
+    jax.tree.map(np.testing.assert_array_equal, *(task.evaluated(state) for task, state in zip(tasks, states)))
+    alone, among = (task.eval_step(*task.evaluated(state), batch) for task, state in zip(tasks, states))
+    expected = losses.compete(scipy.special.logit(alone["score"]), scipy.special.logit(np.full(10, 0.2)), 0.5)
+    np.testing.assert_allclose(scipy.special.logit(among["score"]), expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(among["loss"], losses.sigmoid_cross_entropy(expected, batch["label"]), rtol=1e-3)
+    assert np.abs(among["score"] - alone["score"]).max() > 0.01
+
+
+def test_competition_beside_a_softmax_is_refused():
+    with pytest.raises(ConfigError, match="task.competition must be 0 with softmax_cross_entropy"):
+        Task(config_of("fagan_gtzan", "cnn1d_gap", task__competition=0.5), np.full(10, 0.2), total_steps=10)
