@@ -42,7 +42,7 @@ ATTENTION = {
 }
 ONE_LEVEL = {"hidden": (512,), "levels": (1,), "dropout": 0.5}
 MIXED = {"augment": {"features": ({"name": "mixup", "alpha": 1.0},)}}
-LARGE_BATCHES = {"batch_size": 512, "optim": {"lr": 2e-3}, "epochs": 10.0}
+LARGE_BATCHES = {"batch_size": 512, "optim": {"lr": 2e-3}}
 ROWS = {
     "decision_level": {
         "parameters": 1_133_598,
@@ -79,6 +79,7 @@ ROWS["ensemble"] = {
 def get_config(row: str | None = None):
     with li_audioset.get_config().unlocked() as config:
         config.task.competition = 0.5
+        config.epochs = 10.0
         config.optim.update(dict(lr=1e-3, schedule="cosine", warmup=0.05, average_share=0.1))
         config.eval_every = 2.0
         config.select = "mAP"
