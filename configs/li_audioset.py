@@ -13,7 +13,7 @@ lstm also mixup, steps in random order, a cosine schedule, averaged weights (pla
 label's presence five times as heavy as its absence (validation mAUC 0.9475, before 0.9433).
 Of gcnn: convolutions over time and the 128 features alike, pools of 2 and 5 over time, 256 filters in the second half,
 recurrent layers of 128 units each way along the features; its rates and dropout are first guesses. Its loss hardly
-falls in the first epoch (12.9 to 12.2); batches of 32 bring it little further (validation mAUC then 0.741, of 128 0.721).
+falls in the first epoch (12.9 to 12.2); batches of 32 help little (validation mAUC then 0.741, of 128 0.721).
 `paper` chooses the epoch on the evaluation clips themselves, as the study's figure 4 did.
 """
 
