@@ -12,8 +12,9 @@ start at the classes' shares; inputs standardised by batch statistics; batch 128
 lstm also mixup, steps in random order, a cosine schedule, averaged weights (plain, it overfits after four epochs) and a
 label's presence five times as heavy as its absence (validation mAUC 0.9475, before 0.9433).
 Of gcnn: convolutions over time and the 128 features alike, pools of 2 and 5 over time, 256 filters in the second half,
-recurrent layers of 128 units each way along the features; its rates and dropout are first guesses. Its loss hardly
-falls in the first epoch (12.9 to 12.2); batches of 32 help little (validation mAUC then 0.741, of 128 0.721).
+recurrent layers of 128 units each way along these filters, each a step of 128 features. Along the features, each a step
+of 256 filters, it hardly learns, for convolutions do not tell features apart: validation mAUC 0.72 after an epoch and
+0.85 after four, where the other way has 0.82 after a quarter of one, at a rate of 2e-3 no less than at 1e-3.
 `paper` chooses the epoch on the evaluation clips themselves, as the study's figure 4 did.
 """
 
@@ -59,7 +60,7 @@ ROWS = {
         },
     },
     "gcnn": {
-        "parameters": 1_421_854,
+        "parameters": 1_290_782,
         "published": {},
         "overrides": {
             "model": {
@@ -73,8 +74,9 @@ ROWS = {
                 "cell": "lstm",
                 "dropout": 0.2,
             },
-            "optim": {"lr": 1e-3, "schedule": "cosine", "warmup": 0.05, "average_share": 0.1265},
-            "epochs": 10.0,
+            "batch_size": 32,
+            "optim": {"lr": 2e-3, "schedule": "cosine", "warmup": 0.05, "average_share": 0.1265},
+            "epochs": 5.0,
             "steps_per_call": 1,
         },
     },

@@ -100,7 +100,7 @@ def gcnn(x, model: dict, classes: int, make: Maker):
         x = drop(linear * ops.sigmoid(gate))
     for filters, pool in zip(model["filters"], model["pools"]):
         x = drop(layers.MaxPooling2D((pool, 1))(ops.relu(convolution(x, filters))))
-    x = ops.squeeze(x, 1)
+    x = ops.transpose(ops.squeeze(x, 1), (0, 2, 1))
     for units in model["recurrent"]:
         x = drop(make.bidirectional(model["cell"], units)(x))
     gate = ops.sigmoid(make.dense(classes)(x))

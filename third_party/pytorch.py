@@ -261,7 +261,8 @@ def gcnn(model: dict, shape: tuple[int, ...], classes: int) -> nn.Module:
             nn.Dropout(model["dropout"]),
         ]
         channels, sizes = filters, [sizes[0] // pool, sizes[1]]
-    layers.append(Axes(lambda x: x[:, :, 0].transpose(1, 2)))
+    layers.append(Axes(lambda x: x[:, :, 0]))
+    channels = sizes[1]
     for units in model["recurrent"]:
         layers += [Recurrent(model["cell"], channels, units, False, bidirectional=True), nn.Dropout(model["dropout"])]
         channels = 2 * units

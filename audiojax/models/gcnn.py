@@ -8,13 +8,14 @@ from audiojax.models import layers, recurrent_layers
 
 
 class Model(nn.Module):
-    """x_BTF to logits [B, classes]: convolutions over time and features, recurrent layers along the features.
+    """x_BTF to logits [B, classes]: convolutions over time and features, recurrent layers along their filters.
 
     standardise: each feature to mean 0, variance 1. gated: filters of the gated blocks, half of them linear, half
     their gates (GLU, Dauphin et al. 2017). filters, pools: of the convolutions with ReLU after them, and of the
     max-pooling over time behind each, which together leave one step. Every convolution is `kernel` wide both ways and
-    batch normalised. recurrent: units of each direction of the recurrent layers, cell: "lstm" or "gru". At every step
-    of these, a last GLU makes the classes' logits, whose mean counts. dropout: rate after each block and layer.
+    batch normalised. recurrent: units of each direction of the recurrent layers, cell: "lstm" or "gru"; each of their
+    steps is what one filter makes of all features, the study's [N, 256, 128] read as its other sequences, [N, T, D].
+    At every step a last GLU makes the classes' logits, whose mean counts. dropout: rate after each block and layer.
 
     Raises:
       ValueError: the pools leave more or less than one step.
@@ -51,7 +52,7 @@ class Model(nn.Module):
             x = drop(layers.max_pool(nn.relu(convolution(x, filters)), pool, 1))
         if x.shape[1] != 1:
             raise ValueError(f"pools {self.pools} leave {x.shape[1]} of {x_BTF.shape[1]} steps, not one")
-        x = x[:, 0]
+        x = x[:, 0].swapaxes(1, 2)
         for units in self.recurrent:
             x = drop(recurrent_layers.Bidirectional(self.cell, units, init, self.dtype)(x))
         # Gates begin at a half everywhere, so that twice the bias begins at the classes' shares.

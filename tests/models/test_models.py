@@ -80,7 +80,7 @@ def test_li_has_the_parameters_of_its_layers():
 
 
 def test_gcnn_has_the_shapes_of_the_study():
-    """The sheet's [N, 256, 128], here channels last, between the convolutions and the recurrent layers."""
+    """The sheet's [N, 256, 128] between the convolutions and the recurrent layers: 256 steps of 128 features."""
     config = config_of("li_audioset", "gcnn")
     model = supervised.build_model(config, np.zeros(527))
     x = jnp.zeros((2, 10, 128))
@@ -93,7 +93,8 @@ def test_gcnn_has_the_shapes_of_the_study():
     shape_of = lambda name: state["intermediates"][name]["__call__"][0].shape
     assert shape_of("Conv_1") == (2, 10, 128, 128)  # 64 linear and 64 gates
     assert shape_of("BatchNorm_3") == (2, 5, 128, 256)
-    assert shape_of("Bidirectional_0") == shape_of("Bidirectional_1") == (2, 128, 256)
+    assert shape_of("Bidirectional_0") == shape_of("Bidirectional_1") == (2, 256, 256)
+    assert state["intermediates"]["Dense_0"]["__call__"][0].shape == (2, 256, 527)
     assert logits.shape == (2, 527)
     with pytest.raises(ValueError, match="pools .2, 2. leave 2 of 10 steps, not one"):
         few = supervised.build_model(config_of("li_audioset", "gcnn", model__pools=(2, 2)), np.zeros(527))
