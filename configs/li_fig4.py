@@ -20,7 +20,7 @@ from configs import common, li_audioset
 WEIGHTS = ("task.positive_weight", (1.0, 5.0))
 DENSE_GRID = (("optim.lr", (1e-4, 2e-4, 5e-4)), ("model.dropout", (0.3, 0.6)), WEIGHTS)
 LSTM_GRID = (("optim.lr", (5e-4, 1e-3)), ("model.dense_dropout", (0.3, 0.5)), WEIGHTS)
-GCNN_GRID = (("optim.lr", (3e-4, 1e-3)), ("model.dropout", (0.1, 0.3)))
+GCNN_GRID = (("optim.lr", (1e-3, 2e-3)), ("model.dropout", (0.1, 0.3)))
 
 
 def row(name: str, grid: tuple, parameters: int | None = None, model: dict | None = None, **overrides) -> dict:
