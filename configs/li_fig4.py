@@ -6,7 +6,7 @@ Each row is a grid, all of its settings trained in one program: rates, dropout a
 the loss; widths are rows of their own. `paper` chooses epochs on the evaluation clips and takes the maximum over them,
 as the study did; `honest` chooses epochs and settings on validation clips. The study names no ranges: these are ours.
 DIR/grid.md and DIR/report.html have the numbers and the figure. Two CPU cores, beside other work: 2 to 9 minutes for a
-dense row and protocol, about an hour for an LSTM; lstm, lstm_half and gcnn have not been run to their end. mAUC of test
+dense row and protocol, about an hour for an LSTM, five for gcnn; these have not been run to their end. mAUC of test
 over the 12 settings, maximum, mean, minimum, and in `honest` what validation chose:
 
             paper                    honest
