@@ -5,11 +5,15 @@ float32. Front ends and augmentation are left out. Every framework has a process
 launch.py does, and they take turns.
 
 With --runs whole runs of rows of Li's study, on real data prepared in --data_dir: the study's ten epochs, batches of
-64, from the command to the scores of all splits. Ours finds in its cache what it has compiled in an earlier run.
+64, from the command to the scores of all splits; frameworks take turns, three each. What goes into the start
+(interpreter, imports, network, whatever is left), reading the data, compilation (ours finds in its cache what an
+earlier run has compiled; of others the first step), the other steps and the scores is told apart, with --chart=FILE
+also drawn.
 """
 
 import argparse
 import importlib
+import json
 import multiprocessing
 import os
 import pathlib
@@ -18,9 +22,12 @@ import sys
 import tempfile
 import time
 
+import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 
 from audiojax import command_line
+from audiojax.report import plots
 from benchmarks.common import installed, measure, report
 from third_party.train import FRAMEWORKS
 
@@ -31,6 +38,10 @@ CLIPS = {  # one clip as the data set stores it, and how many classes it has
     "fagan_gtzan": (np.zeros((1, 66_150), np.int16), 10),
     "ntu_freesound": (np.zeros((1, 88_200), np.int16), 41),
     "wang_gtzan": (np.zeros((1, 661_500), np.int16), 10),
+}
+PHASES = {  # of a whole run: its colour
+    **{"start": plots.INK, "input": plots.OTHERS[0], "compilation": plots.OTHERS[1]},
+    **{"steps": plots.COLOURS["honest"], "scores": plots.COLOURS["paper"]},
 }
 QUICK = ("fc1", "lstm", "cnn1d_gap")
 LR = 1e-3
@@ -243,26 +254,61 @@ def train_steps(rows: list[str], peers: list[str], rounds: int) -> tuple[dict[st
     return ratios, figures
 
 
-def whole_runs(
-    rows: list[str], peers: list[str], data_dir: pathlib.Path, valid_fraction: float
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Ratios and figures of whole programs, one after the other, each once."""
-    ratios, figures = {}, {}
+def whole_runs(rows: list[str], peers: list[str], args: argparse.Namespace) -> dict[str, dict[str, dict[str, float]]]:
+    """Of each row and framework the seconds of a whole run by PHASES: of its runs the one whose time is the median."""
+    chosen = {}
     for row in rows or importlib.import_module("configs.li_audioset").ROWS:
-        seconds = {}
-        for name in ("audiojax", *peers):
-            with tempfile.TemporaryDirectory() as workdir:
-                fraction = f"valid_fraction={valid_fraction}"
-                ours = [f"--config=configs/li_audioset.py:{row}", f"--workdir={workdir}", *RUN, *AS_THE_PEERS]
-                ours += [f"--config.data.protocols.honest.{fraction}"]
-                theirs = ["-m", "third_party.train", name, row, f"--{fraction}"]
-                command = ["launch.py", *ours] if name == "audiojax" else theirs
-                start_s = time.perf_counter()
-                subprocess.run([sys.executable, *command, f"--data_dir={data_dir}"], check=True)
-                seconds[name] = time.perf_counter() - start_s
-        figures |= {f"{row}, {name}, s a run": s for name, s in seconds.items()}
-        ratios |= {f"{row} / {peer}": seconds[peer] / seconds["audiojax"] for peer in peers}
-    return ratios, figures
+        runs = {name: [] for name in ("audiojax", *peers)}
+        for _ in range(args.rounds or (1 if args.quick else 3)):
+            for name, times in runs.items():
+                times.append(time_run(name, row, args.data_dir, args.valid_fraction))
+                print(f"{row}: {name} {sum(times[-1].values()):.1f} s", flush=True)
+        chosen[row] = {
+            name: sorted(times, key=lambda t: sum(t.values()))[len(times) // 2] for name, times in runs.items()
+        }
+    return chosen
+
+
+def time_run(framework: str, row: str, data_dir: pathlib.Path, valid_fraction: float) -> dict[str, float]:
+    """Seconds by PHASES of a whole run, from the command to its end."""
+    fraction = f"valid_fraction={valid_fraction}"
+    with tempfile.TemporaryDirectory() as workdir:
+        ours = [f"--config=configs/li_audioset.py:{row}", f"--workdir={workdir}", *RUN, *AS_THE_PEERS]
+        ours += [f"--config.data.protocols.honest.{fraction}"]
+        theirs = ["-m", "third_party.train", framework, row, f"--{fraction}"]
+        command = ["launch.py", *ours] if framework == "audiojax" else theirs
+        start_s = time.perf_counter()
+        command = [sys.executable, *command, f"--data_dir={data_dir}"]
+        printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        whole_s = time.perf_counter() - start_s
+        if framework == "audiojax":
+            own = json.loads((pathlib.Path(workdir) / "result.json").read_text())["time_s"]
+            time_s = {"input": own["prepare"] + own["input"], "compilation": own["compile"], "scores": own["eval"]}
+            time_s["steps"] = own["train"] - own["input"]
+        else:
+            time_s = json.loads(printed.splitlines()[-1])
+    time_s["start"] = whole_s - sum(seconds for name, seconds in time_s.items() if name != "start")
+    return {phase: time_s[phase] for phase in PHASES}
+
+
+@matplotlib.rc_context(plots.STYLE)
+def draw_runs(runs: dict[str, dict[str, dict[str, float]]], path: pathlib.Path) -> None:
+    """Writes the bars of whole runs, each phase in its colour, as the study's figure 3 today."""
+    figure = Figure((6.5, 0.5 + sum(0.24 * len(times) + 0.4 for times in runs.values())), layout="constrained")
+    panels = figure.subplots(len(runs), 1, squeeze=False, height_ratios=[len(times) for times in runs.values()])[:, 0]
+    for axes, (row, times) in zip(panels, runs.items()):
+        left = np.zeros(len(times))
+        for phase, colour in PHASES.items():
+            seconds = np.array([time_s[phase] for time_s in times.values()])
+            axes.barh(list(times), seconds, left=left, color=colour, label=phase)
+            left += seconds
+        axes.bar_label(axes.containers[-1], [f" {total:.3g}" for total in left], size=8)
+        axes.set(title=row)
+        axes.invert_yaxis()
+        axes.margins(x=0.1)
+    panels[-1].set_xlabel("seconds from the command to the scores of all splits")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=len(PHASES))
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def main() -> None:
@@ -275,6 +321,10 @@ def main() -> None:
     parser.add_argument("--runs", action="store_true", help="whole runs of Li's study instead of single steps")
     parser.add_argument("--data_dir", type=pathlib.Path, help="where launch.py has prepared AudioSet, for --runs")
     parser.add_argument("--valid_fraction", type=float, default=0.05, help="of the training clips, for --runs")
+    parser.add_argument(
+        "--chart", type=pathlib.Path, help="where --runs draws its bars: a file that ends in .svg or .png"
+    )
+    parser.add_argument("--rounds", type=int, help="turns of each framework: 15 steps, with --quick 5; 3 runs, or 1")
     args = parser.parse_args()
     packages = {package: installed(package) for package in ("torch", "keras")}
     peers = [name for name in args.peers.split(",") if packages["torch" if name.startswith("pytorch") else "keras"]]
@@ -286,12 +336,20 @@ def main() -> None:
     if unknown := sorted({*args.peers.split(",")} - {*FRAMEWORKS}):
         parser.error(f"--peers: {unknown[0]!r} is none of {', '.join(FRAMEWORKS)}")
     if args.runs:
-        measured = whole_runs(
-            rows, peers, args.data_dir or parser.error("--runs needs --data_dir"), args.valid_fraction
-        )
+        if args.data_dir is None:
+            parser.error("--runs needs --data_dir")
+        runs = whole_runs(rows, peers, args)
+        if args.chart:
+            draw_runs(runs, args.chart)
+        ratios, figures = {}, {}
+        for row, times in runs.items():
+            whole_s = {name: sum(time_s.values()) for name, time_s in times.items()}
+            figures |= {f"{row}, {name}, s a run": seconds for name, seconds in whole_s.items()}
+            figures |= {f"{row}, {name}, s of {phase}": s for name, of in times.items() for phase, s in of.items()}
+            ratios |= {f"{row} / {peer}": whole_s[peer] / whole_s["audiojax"] for peer in peers}
     else:
-        measured = train_steps(rows, peers, rounds=5 if args.quick else 15)
-    report("frameworks", *measured)
+        ratios, figures = train_steps(rows, peers, args.rounds or (5 if args.quick else 15))
+    report("frameworks", ratios, figures)
 
 
 if __name__ == "__main__":

@@ -76,9 +76,12 @@ ROWS = {
         "overrides": {"model": ATTENTION, "task": {"positive_weight": 5.0}, "epochs": 12.0} | MIXED,
     },
     "multi_head": {
-        "parameters": 6_395_411,
+        "parameters": 5_797_392,
         "published": {},
-        "overrides": {"model": ATTENTION | ONE_LEVEL | {"pooling": "heads", "heads": 4}} | LARGE_BATCHES,
+        "overrides": {
+            "model": ATTENTION | ONE_LEVEL | {"hidden": (4096,), "pooling": "heads", "heads": 1, "dense": (1024,)}
+        }
+        | LARGE_BATCHES,
     },
 }
 ROWS["ensemble"] = {

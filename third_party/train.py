@@ -1,12 +1,16 @@
 """A row of Li's study by another framework: python -m third_party.train FRAMEWORK ROW --data_dir=DIR [--epochs=10].
 
 The same clips, network, loss and scores as launch.py's, trained as users of PyTorch and Keras do: whole runs for
-benchmarks/frameworks.py to compare with. Batches of 64 and plain Adam at 0.001, as in the study's figure 3.
+benchmarks/frameworks.py to compare with. Batches of 64 and plain Adam at 0.001, as in the study's figure 3. The last
+line printed is JSON, the seconds that went into each part of the run; the first step is compilation.
 """
 
 import argparse
+import json
 import os
 import pathlib
+import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -35,7 +39,21 @@ def read(config, data_dir: pathlib.Path) -> dict[str, tuple[np.ndarray, np.ndarr
     return arrays
 
 
-def by_pytorch(model: dict, loss: str, epochs: int, arrays: dict, compiled: bool) -> dict[str, np.ndarray]:
+def stopwatch() -> tuple[dict[str, float], Callable]:
+    """Seconds by what they went into, and the call that adds to them those since its last call."""
+    time_s, last_s = {}, time.perf_counter()
+
+    def lap(name: str) -> None:
+        nonlocal last_s
+        now_s = time.perf_counter()
+        time_s[name], last_s = time_s.get(name, 0.0) + now_s - last_s, now_s
+
+    return time_s, lap
+
+
+def by_pytorch(
+    model: dict, loss: str, epochs: int, arrays: dict, compiled: bool, lap: Callable
+) -> dict[str, np.ndarray]:
     """Logits of every part after the training."""
     import torch
 
@@ -45,24 +63,35 @@ def by_pytorch(model: dict, loss: str, epochs: int, arrays: dict, compiled: bool
     network = pytorch.build(model, x.shape[1:], label.shape[1])
     network = torch.compile(network) if compiled else network
     step = pytorch.trainer(network.train(), loss, LR)
-    for _ in range(epochs):
-        for rows in torch.randperm(len(x)).split(BATCH_SIZE):
+    lap("start")
+    for epoch in range(epochs):
+        for number, rows in enumerate(torch.randperm(len(x)).split(BATCH_SIZE)):
             step(x[rows], label[rows])
+            if epoch == number == 0:
+                lap("compilation")
+    lap("steps")
     network.eval()
     with torch.no_grad():
         batches = lambda x: torch.from_numpy(x).split(1024)
         return {name: torch.cat([network(b) for b in batches(x)]).numpy() for name, (x, _) in arrays.items()}
 
 
-def by_keras(model: dict, loss: str, epochs: int, arrays: dict, backend: str) -> dict[str, np.ndarray]:
+def by_keras(model: dict, loss: str, epochs: int, arrays: dict, backend: str, lap: Callable) -> dict[str, np.ndarray]:
     """Logits of every part after the training."""
     os.environ["KERAS_BACKEND"] = backend
+    from keras.callbacks import LambdaCallback
+
     from third_party import keras
 
     x, label = arrays["train"]
     network = keras.build(model, x.shape[1:], label.shape[1])
     keras.prepare(network, loss, LR)
-    network.fit(x, label, BATCH_SIZE, epochs, verbose=0)
+    lap("start")
+    # The first batch's call ends here; those after it find nothing to end.
+    first = iter(["compilation"])
+    watch = LambdaCallback(on_train_batch_end=lambda batch, logs: [lap(name) for name in first])
+    network.fit(x, label, BATCH_SIZE, epochs, verbose=0, callbacks=[watch])
+    lap("steps")
     return {name: network.predict(x, 1024, verbose=0) for name, (x, _) in arrays.items()}
 
 
@@ -76,15 +105,19 @@ def main() -> None:
     arguments = parser.parse_args()
     config = li_audioset.get_config(arguments.row)
     config.data.protocols.honest.valid_fraction = arguments.valid_fraction
+    time_s, lap = stopwatch()
     arrays = read(config, arguments.data_dir)
+    lap("input")
     framework, _, kind = arguments.framework.partition("-")
     train = by_pytorch if framework == "pytorch" else by_keras
     how = kind == "compiled" if framework == "pytorch" else kind
-    logits = train(config.model.to_dict(), config.task.loss, arguments.epochs, arrays, how)
+    logits = train(config.model.to_dict(), config.task.loss, arguments.epochs, arrays, how, lap)
     for name, (_, label) in arrays.items():
         score, hot = 1 / (1 + np.exp(-logits[name])), label.astype(np.uint8)
         scores = metrics.summary(score, hot, np.zeros(len(hot)), metrics.by_class(score, hot))
         print(f"{name}: mAP {scores['mAP']:.4f}, mAUC {scores['mAUC']:.4f}")
+    lap("scores")
+    print(json.dumps(time_s))
 
 
 if __name__ == "__main__":
