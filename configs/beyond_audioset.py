@@ -11,7 +11,8 @@ Two CPU cores: 2 to 8 minutes a row and seed. Expected mAP and mAUC on the 20,37
 two seeds: decision_level 0.277, 0.953; feature_level 0.273, 0.953; multi_level 0.283, 0.951; multi_head 0.285, 0.954;
 the ensemble 0.297, 0.957. Trained again so: 0.279, 0.954; –; 0.285, 0.951; 0.287, 0.954; 0.299, 0.957.
 
-Chosen on validation, of a tenth of the training clips (mAP, mAUC there):
+Chosen on validation, of a tenth of the training clips (mAP, mAUC there; multi_head still 512 units under four heads,
+2,048 behind them):
 - Half of a competition between the classes when they are predicted (`losses.compete`): decision_level 0.306, 0.953 to
   0.318, 0.956; feature_level 0.313, 0.954 to 0.326, 0.955; multi_head 0.325, 0.954 to 0.334, 0.955. Of the softmax
   over what stands above the prior; over the logits themselves it gains less, with a temperature of 2 or 4, or by the
@@ -46,12 +47,12 @@ predictions of networks that have not seen the clip (0.324, 0.956). decision_lev
 batches of 512: 0.300, 0.956 for 0.318, 0.956. multi_head of 512 units that learns, from mixed clips, what two networks
 each of decision_level, feature_level and multi_head make of these: on the 1,108 validation clips of the runs 0.356,
 0.953, where such a one has 0.371, 0.955 of labels, and the six together 0.383, 0.959. Li's gcnn in an ensemble,
-weighing a tenth: there 0.386, 0.959 for 0.387, 0.959, and less with more. Earlier: batches drawn by the inverse root of the
-frequency of their rarest label (0.290 against 0.296), seconds of two clips in one instead of mixup (0.281), a weight
-of 15, the two-way loss of Kobayashi 2023 (0.331, 0.948 against 0.328, 0.950); little by twice as many epochs (0.334
-against 0.331). Ridge regression with a Laplacian kernel on the inputs' statistics, 0.311 and 0.924 alone, no longer
-helps the ensemble. Three layers of 1,024 units, without statistics and dense layer, took multi_level an hour and a
-half: 0.279, 0.951.
+weighing a tenth: there 0.386, 0.959 for 0.387, 0.959, and less with more. Earlier: batches drawn by the inverse root of
+the frequency of their rarest label (0.290 against 0.296), seconds of two clips in one instead of mixup (0.281), a
+weight of 15, the two-way loss of Kobayashi 2023 (0.331, 0.948 against 0.328, 0.950); little by twice as many epochs
+(0.334 against 0.331). Ridge regression with a Laplacian kernel on the inputs' statistics, 0.311 and 0.924 alone, no
+longer helps the ensemble. Three layers of 1,024 units, without statistics and dense layer, took multi_level an hour and
+a half: 0.279, 0.951.
 """
 
 from configs import common, li_audioset
