@@ -302,7 +302,7 @@ def draw_runs(runs: dict[str, dict[str, dict[str, float]]], path: pathlib.Path) 
             seconds = np.array([time_s[phase] for time_s in times.values()])
             axes.barh(list(times), seconds, left=left, color=colour, label=phase)
             left += seconds
-        axes.bar_label(axes.containers[-1], [f" {total:.3g}" for total in left], size=8)
+        axes.bar_label(axes.containers[-1], [f"{total:.3g}" for total in left], padding=3, size=8)
         axes.set(title=row)
         axes.invert_yaxis()
         axes.margins(x=0.1)
