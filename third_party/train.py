@@ -40,13 +40,13 @@ def read(config, data_dir: pathlib.Path) -> dict[str, tuple[np.ndarray, np.ndarr
 
 
 def stopwatch() -> tuple[dict[str, float], Callable]:
-    """Seconds by what they went into, and the call that adds to them those since its last call."""
+    """Seconds by what they went into, and the call that enters those since its last call."""
     time_s, last_s = {}, time.perf_counter()
 
     def lap(name: str) -> None:
         nonlocal last_s
         now_s = time.perf_counter()
-        time_s[name], last_s = time_s.get(name, 0.0) + now_s - last_s, now_s
+        time_s[name], last_s = now_s - last_s, now_s
 
     return time_s, lap
 
