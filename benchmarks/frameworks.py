@@ -22,12 +22,9 @@ import sys
 import tempfile
 import time
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 
 from audiojax import command_line
-from audiojax.report import plots
 from benchmarks.common import installed, measure, report
 from third_party.train import FRAMEWORKS
 
@@ -39,10 +36,7 @@ CLIPS = {  # one clip as the data set stores it, and how many classes it has
     "ntu_freesound": (np.zeros((1, 88_200), np.int16), 41),
     "wang_gtzan": (np.zeros((1, 661_500), np.int16), 10),
 }
-PHASES = {  # of a whole run: its colour
-    **{"start": plots.INK, "input": plots.OTHERS[0], "compilation": plots.OTHERS[1]},
-    **{"steps": plots.COLOURS["honest"], "scores": plots.COLOURS["paper"]},
-}
+PHASES = ("start", "input", "compilation", "steps", "scores")  # of a whole run
 QUICK = ("fc1", "lstm", "cnn1d_gap")
 LR = 1e-3
 RUN = ("--config.epochs=10", "--config.eval_every=10", "--config.batch_size=64", "--config.optim.lr=0.001")
@@ -277,8 +271,8 @@ def time_run(framework: str, row: str, data_dir: pathlib.Path, valid_fraction: f
         ours += [f"--config.data.protocols.honest.{fraction}"]
         theirs = ["-m", "third_party.train", framework, row, f"--{fraction}"]
         command = ["launch.py", *ours] if framework == "audiojax" else theirs
-        start_s = time.perf_counter()
         command = [sys.executable, *command, f"--data_dir={data_dir}"]
+        start_s = time.perf_counter()
         printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         whole_s = time.perf_counter() - start_s
         if framework == "audiojax":
@@ -291,24 +285,31 @@ def time_run(framework: str, row: str, data_dir: pathlib.Path, valid_fraction: f
     return {phase: time_s[phase] for phase in PHASES}
 
 
-@matplotlib.rc_context(plots.STYLE)
 def draw_runs(runs: dict[str, dict[str, dict[str, float]]], path: pathlib.Path) -> None:
     """Writes the bars of whole runs, each phase in its colour, as the study's figure 3 today."""
-    figure = Figure((6.5, 0.5 + sum(0.24 * len(times) + 0.4 for times in runs.values())), layout="constrained")
-    panels = figure.subplots(len(runs), 1, squeeze=False, height_ratios=[len(times) for times in runs.values()])[:, 0]
-    for axes, (row, times) in zip(panels, runs.items()):
-        left = np.zeros(len(times))
-        for phase, colour in PHASES.items():
-            seconds = np.array([time_s[phase] for time_s in times.values()])
-            axes.barh(list(times), seconds, left=left, color=colour, label=phase)
-            left += seconds
-        axes.bar_label(axes.containers[-1], [f"{total:.3g}" for total in left], padding=3, size=8)
-        axes.set(title=row)
-        axes.invert_yaxis()
-        axes.margins(x=0.1)
-    panels[-1].set_xlabel("seconds from the command to the scores of all splits")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=len(PHASES))
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    from audiojax.report import plots
+
+    colours = plots.INK, *plots.OTHERS[:2], plots.COLOURS["honest"], plots.COLOURS["paper"]
+    with matplotlib.rc_context(plots.STYLE):
+        figure = Figure((6.5, 0.5 + sum(0.24 * len(times) + 0.4 for times in runs.values())), layout="constrained")
+        heights = [len(times) for times in runs.values()]
+        panels = figure.subplots(len(runs), 1, squeeze=False, height_ratios=heights)[:, 0]
+        for axes, (row, times) in zip(panels, runs.items()):
+            left = np.zeros(len(times))
+            for phase, colour in zip(PHASES, colours):
+                seconds = np.array([time_s[phase] for time_s in times.values()])
+                axes.barh(list(times), seconds, left=left, color=colour, label=phase)
+                left += seconds
+            axes.bar_label(axes.containers[-1], [f"{total:.3g}" for total in left], padding=3, size=8)
+            axes.set(title=row)
+            axes.invert_yaxis()
+            axes.margins(x=0.1)
+        panels[-1].set_xlabel("seconds from the command to the scores of all splits")
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=len(PHASES))
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def main() -> None:
@@ -335,12 +336,14 @@ def main() -> None:
         parser.error(f"--rows: there is no {unknown[0]!r} in {', '.join(studies)}")
     if unknown := sorted({*args.peers.split(",")} - {*FRAMEWORKS}):
         parser.error(f"--peers: {unknown[0]!r} is none of {', '.join(FRAMEWORKS)}")
+    if args.rounds is not None and args.rounds < 1:
+        parser.error(f"--rounds={args.rounds} must be at least 1")
+    if args.chart and (not args.runs or args.chart.suffix not in (".svg", ".png")):
+        parser.error(f"--chart={args.chart} is for --runs, and must end in .svg or .png")
     if args.runs:
         if args.data_dir is None:
             parser.error("--runs needs --data_dir")
         runs = whole_runs(rows, peers, args)
-        if args.chart:
-            draw_runs(runs, args.chart)
         ratios, figures = {}, {}
         for row, times in runs.items():
             whole_s = {name: sum(time_s.values()) for name, time_s in times.items()}
@@ -350,6 +353,8 @@ def main() -> None:
     else:
         ratios, figures = train_steps(rows, peers, args.rounds or (5 if args.quick else 15))
     report("frameworks", ratios, figures)
+    if args.chart:  # Last, so that a file that cannot be written loses no figures.
+        draw_runs(runs, args.chart)
 
 
 if __name__ == "__main__":
