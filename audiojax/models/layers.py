@@ -126,7 +126,9 @@ def kernel_gradient_of_images(x_BHWC: jax.Array, kernel: jax.Array, grad: jax.Ar
         return jax.lax.slice_in_dim(x, first, first + (grad.shape[axis] - 1) * stride + 1, stride, axis)
 
     beside = jnp.concatenate([seen(padded, 2, column) for column in range(columns)], -1)
-    return jnp.stack([kernel_gradient(seen(beside, 1, row), grad) for row in range(rows)]).reshape(kernel.shape)
+    flat = lambda images: images.reshape(-1, images.shape[-1])
+    of_rows = [kernel_gradient(flat(seen(beside, 1, row)), flat(grad)) for row in range(rows)]
+    return jnp.stack(of_rows).reshape(kernel.shape)
 
 
 def one_by_one(function: Callable) -> Callable:
@@ -234,7 +236,8 @@ greatest.defvjp(_greatest_forward, _greatest_backward)
 def kernel_gradient(x: jax.Array, grad: jax.Array) -> jax.Array:
     """Gradient of a kernel [F, G] in x @ kernel, of x [..., F] and the product's gradient [..., G], as one product.
 
-    In this order of factors: what JAX derives makes XLA transpose `grad`, the larger one, in memory.
+    In this order of factors: what JAX derives makes XLA transpose `grad`, the larger one, in memory. Over several axes,
+    not over one flat one, of which a device would need the other devices' shards.
     """
-    flat = lambda a: a.reshape(-1, a.shape[-1])
-    return flat(x).T @ flat(grad)
+    axes = tuple(range(x.ndim - 1))
+    return jax.lax.dot_general(x, grad, ((axes, axes), ((), ())))

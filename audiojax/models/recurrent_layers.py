@@ -88,36 +88,32 @@ def _lstm_forward(projected_TBG, kernel):
         h, c = carry
         gates_BG = jnp.tanh(scale_G * (projected_BG + h @ kernel)) * scale_G + (1 - scale_G)
         i, f, g, o = jnp.split(gates_BG, 4, axis=-1)
+        # By how much the gradient of c will grow with that of h, and that of each gate with that of c (of o: of h).
+        gates_by_state = [g * i * (1 - i), c * f * (1 - f), i * (1 - g**2)]
         c = f * c + i * g
-        h = o * jnp.tanh(c)
-        return (h, c), (h, c, gates_BG)
+        tanh_c = jnp.tanh(c)
+        h, c_by_h = o * tanh_c, o * (1 - tanh_c**2)
+        gates_by_state = jnp.concatenate([*gates_by_state, tanh_c * o * (1 - o)], axis=-1)
+        return (h, c), (h, f, c_by_h, gates_by_state)
 
     zeros = jnp.zeros_like(projected_TBG[0, :, :features])
-    _, (h, c, gates) = jax.lax.scan(step, (zeros, zeros), projected_TBG, unroll=unrolled(projected_TBG))
-    return h, (kernel, h, c, gates)
+    _, (h, *saved) = jax.lax.scan(step, (zeros, zeros), projected_TBG)
+    return h, (kernel, h, *saved)
 
 
 def _lstm_backward(saved, grad_TBH):
-    kernel, h, c, gates = saved
-    i, f, g, o = jnp.split(gates, 4, axis=-1)
-    tanh_c = jnp.tanh(c)
-    # By how much the gradient of c grows with that of h, and that of each gate with that of c (of o: with that of h).
-    c_by_h = o * (1 - tanh_c**2)
-    gates_by_state = jnp.concatenate(
-        [g * i * (1 - i), before(c) * f * (1 - f), i * (1 - g**2), tanh_c * o * (1 - o)], axis=-1
-    )
+    kernel, h, f, c_by_h, gates_by_state = saved
 
     def step(carry, at):
         grad_h, grad_c = carry
-        grad, c_by_h, gates_by_state, f = at
+        grad, f, c_by_h, gates_by_state = at
         grad_h += grad
         grad_c += grad_h * c_by_h
         grad_gates = jnp.concatenate([grad_c, grad_c, grad_c, grad_h], axis=-1) * gates_by_state
         return (grad_gates @ kernel.T, grad_c * f), grad_gates
 
     zeros = jnp.zeros_like(h[0])
-    at = (grad_TBH, c_by_h, gates_by_state, f)
-    _, grad_gates = jax.lax.scan(step, (zeros, zeros), at, reverse=True, unroll=unrolled(h))
+    _, grad_gates = jax.lax.scan(step, (zeros, zeros), (grad_TBH, f, c_by_h, gates_by_state), reverse=True)
     return grad_gates, layers.kernel_gradient(before(h), grad_gates)
 
 
@@ -183,32 +179,30 @@ def _gru_forward(projected_TBG, kernel, new_bias):
         r, z = jnp.split(reset_update, 2, axis=-1)
         hidden_n = hidden[:, 2 * features :] + new_bias
         n = jnp.tanh(projected_BG[:, 2 * features :] + r * hidden_n)
+        # By how much the gradients of the new value and of what h gives to each gate will grow with that of h.
+        n_by_h = (1 - z) * (1 - n**2)
+        hidden_by_h = [n_by_h * hidden_n * r * (1 - r), (h - n) * z * (1 - z), n_by_h * r]
         h = n + z * (h - n)
-        return h, (h, reset_update, hidden_n, n)
+        return h, (h, z, n_by_h, jnp.concatenate(hidden_by_h, axis=-1))
 
     zeros = jnp.zeros_like(projected_TBG[0, :, :features])
-    _, (h, *gates) = jax.lax.scan(step, zeros, projected_TBG, unroll=unrolled(projected_TBG))
-    return h, (kernel, h, *gates)
+    _, (h, *saved) = jax.lax.scan(step, zeros, projected_TBG)
+    return h, (kernel, h, *saved)
 
 
 def _gru_backward(saved, grad_TBH):
-    kernel, h, reset_update, hidden_n, n = saved
-    r, z = jnp.split(reset_update, 2, axis=-1)
-    # By how much the gradient of each gate grows with that of h.
-    n_by_h = (1 - z) * (1 - n**2)
-    reset_update_by_h = [n_by_h * hidden_n * r * (1 - r), (before(h) - n) * z * (1 - z)]
-    hidden_by_h = jnp.concatenate([*reset_update_by_h, n_by_h * r], axis=-1)
+    kernel, h, z, n_by_h, hidden_by_h = saved
 
     def step(carry, at):
-        grad, hidden_by_h, z = at
+        grad, z, n_by_h, hidden_by_h = at
         grad_h = carry + grad
         grad_hidden = jnp.tile(grad_h, 3) * hidden_by_h
-        return grad_h * z + grad_hidden @ kernel.T, (grad_h, grad_hidden)
+        return grad_h * z + grad_hidden @ kernel.T, (grad_h * n_by_h, grad_hidden)
 
-    at = (grad_TBH, hidden_by_h, z)
-    _, (grad_h, grad_hidden) = jax.lax.scan(step, jnp.zeros_like(h[0]), at, reverse=True, unroll=unrolled(h))
+    at = grad_TBH, z, n_by_h, hidden_by_h
+    _, (grad_n, grad_hidden) = jax.lax.scan(step, jnp.zeros_like(h[0]), at, reverse=True)
     features = len(kernel)
-    grad_projected = jnp.concatenate([grad_hidden[..., : 2 * features], grad_h * n_by_h], axis=-1)
+    grad_projected = jnp.concatenate([grad_hidden[..., : 2 * features], grad_n], axis=-1)
     grad_new_bias = grad_hidden[..., 2 * features :].sum((0, 1))
     return grad_projected, layers.kernel_gradient(before(h), grad_hidden), grad_new_bias
 
@@ -233,11 +227,6 @@ product.defvjp(
 )
 
 Projection = functools.partial(nn.Dense, dot_general=lambda x, kernel, dimensions, precision: product(x, kernel))
-
-
-def unrolled(x_TBF: jax.Array) -> int:
-    """How many steps of a recurrence XLA shall see at once: all of a short one, where a loop costs a quarter more."""
-    return len(x_TBF) if len(x_TBF) <= 16 else 1
 
 
 def over_time(step: type[nn.Module]) -> type[nn.Module]:

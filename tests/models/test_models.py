@@ -1,6 +1,7 @@
 """Shapes, parameter counts and values of the networks."""
 
 import importlib
+import os
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ import pytest
 from audiojax import frontend
 from audiojax.models import layers, recurrent_layers
 from audiojax.tasks import supervised
-from tests.conftest import ROOT, config_of
+from tests.conftest import EIGHT_DEVICES, ROOT, config_of
 
 CLIPS = {  # a batch of one as the data set stores it, and how many classes it has
     "beyond_audioset": (jnp.zeros((1, 10, 128), jnp.uint8), 527),
@@ -183,7 +184,7 @@ def test_lstm_equals_flax_lstm_cell_in_values_and_gradients():
     )
 
 
-@pytest.mark.parametrize("steps", [3, 20])  # unrolled and as a loop
+@pytest.mark.parametrize("steps", [3, 20])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_recurrent_layers_compute_what_their_scans_define(cell, dtype, steps):
@@ -210,6 +211,34 @@ def test_recurrent_layers_compute_what_their_scans_define(cell, dtype, steps):
         close = lambda a, b: np.testing.assert_allclose(a, b, **tolerance)
         close(ours(params, x), defined(params, x))
         jax.tree.map(close, gradient(ours), gradient(defined))
+
+
+def test_gradients_of_a_batch_over_devices_are_computed_where_it_lies():
+    """No device gathers another's clips: kernels' gradients are summed over devices, never their factors."""
+    code = """
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from audiojax.models import layers, recurrent_layers
+mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+init = layers.initialiser("lecun_normal")
+recurrent = lambda cell: recurrent_layers.recurrent(cell, 4, init, jnp.float32)
+for layer, shape in (
+    (recurrent("lstm"), (8, 6, 5)),
+    (recurrent("gru"), (8, 6, 5)),
+    (layers.Conv(4, (3,)), (8, 6, 5)),
+    (layers.Conv(4, (3, 3)), (8, 6, 6, 5)),
+):
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    params = layer.init(jax.random.key(0), x)
+    gradient = jax.jit(jax.grad(lambda params, x: (layer.apply(params, x) ** 2).sum()))
+    spread = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
+    text = gradient.lower(params, spread).compile().as_text()
+    same = jax.tree.map(lambda a, b: np.allclose(a, b, atol=1e-4), gradient(params, spread), gradient(params, x))
+    print("all-gather" in text or "all-to-all" in text, all(jax.tree.leaves(same)))
+"""
+    environment = os.environ | {"XLA_FLAGS": EIGHT_DEVICES, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert done.stdout.split() == ["False", "True"] * 4, done.stdout + done.stderr
 
 
 REPLICAS_OF_AN_LSTM = """
