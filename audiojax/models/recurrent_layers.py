@@ -74,7 +74,8 @@ class LSTMStep(nn.Module):
 def lstm(projected_TBG: jax.Array, kernel: jax.Array) -> jax.Array:
     """Every output h_TBH of an LSTM from zeros, of the projected inputs of all steps and the recurrent kernel [H, 4H].
 
-    Its loops hold what cannot be done for all steps at once: a product and a few operations on all gates together.
+    Its loops hold what cannot be done for all steps at once, a product and a few operations on all gates together, and
+    what the gradient needs of a step while it lies in the cache.
     """
     return _lstm_forward(projected_TBG, kernel)[0]
 
