@@ -20,6 +20,12 @@ ROOT = pathlib.Path(__file__).parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
+def run_on_eight_devices(code: str) -> subprocess.CompletedProcess:
+    """A process of its own, with what it printed, that runs this Python code on eight CPU devices."""
+    environment = os.environ | {"XLA_FLAGS": EIGHT_DEVICES, "JAX_PLATFORMS": "cpu"}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment)
+
+
 @pytest.fixture(scope="session")
 def shared_tmp(tmp_path_factory, worker_id) -> pathlib.Path:
     """A folder of this test run that all its worker processes share."""

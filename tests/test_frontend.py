@@ -1,7 +1,4 @@
 import inspect
-import os
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +13,7 @@ from hypothesis import strategies as st
 from audiojax import frontend
 from audiojax.errors import ConfigError
 from audiojax.tasks.supervised import named
-from tests.conftest import EIGHT_DEVICES, ROOT, SHARED_DATA
+from tests.conftest import SHARED_DATA, run_on_eight_devices
 
 RATE_HZ = 22_050
 MEL = dict(sample_rate_hz=RATE_HZ, mels=64)
@@ -299,8 +296,7 @@ for spec, x in ((PartitionSpec("data"), x[0]), (PartitionSpec("replica", "data")
         text = function.lower(spread).compile().as_text()
         print("all-gather" in text or "all-to-all" in text, np.abs(function(spread) - function(x)).max() < 1e-3)
 """
-    environment = os.environ | {"XLA_FLAGS": EIGHT_DEVICES, "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment)
+    done = run_on_eight_devices(code)
     assert done.stdout.split() == ["False", "True"] * 4, done.stdout + done.stderr
 
 

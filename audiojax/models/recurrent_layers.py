@@ -89,13 +89,13 @@ def _lstm_forward(projected_TBG, kernel):
         h, c = carry
         gates_BG = jnp.tanh(scale_G * (projected_BG + h @ kernel)) * scale_G + (1 - scale_G)
         i, f, g, o = jnp.split(gates_BG, 4, axis=-1)
+        new_c = f * c + i * g
+        tanh_c = jnp.tanh(new_c)
+        h = o * tanh_c
         # By how much the gradient of c will grow with that of h, and that of each gate with that of c (of o: of h).
-        gates_by_state = [g * i * (1 - i), c * f * (1 - f), i * (1 - g**2)]
-        c = f * c + i * g
-        tanh_c = jnp.tanh(c)
-        h, c_by_h = o * tanh_c, o * (1 - tanh_c**2)
-        gates_by_state = jnp.concatenate([*gates_by_state, tanh_c * o * (1 - o)], axis=-1)
-        return (h, c), (h, f, c_by_h, gates_by_state)
+        c_by_h = o * (1 - tanh_c**2)
+        gates_by_state = [g * i * (1 - i), c * f * (1 - f), i * (1 - g**2), tanh_c * o * (1 - o)]
+        return (h, new_c), (h, f, c_by_h, jnp.concatenate(gates_by_state, axis=-1))
 
     zeros = jnp.zeros_like(projected_TBG[0, :, :features])
     _, (h, *saved) = jax.lax.scan(step, (zeros, zeros), projected_TBG)
@@ -183,8 +183,8 @@ def _gru_forward(projected_TBG, kernel, new_bias):
         # By how much the gradients of the new value and of what h gives to each gate will grow with that of h.
         n_by_h = (1 - z) * (1 - n**2)
         hidden_by_h = [n_by_h * hidden_n * r * (1 - r), (h - n) * z * (1 - z), n_by_h * r]
-        h = n + z * (h - n)
-        return h, (h, z, n_by_h, jnp.concatenate(hidden_by_h, axis=-1))
+        new_h = n + z * (h - n)
+        return new_h, (new_h, z, n_by_h, jnp.concatenate(hidden_by_h, axis=-1))
 
     zeros = jnp.zeros_like(projected_TBG[0, :, :features])
     _, (h, *saved) = jax.lax.scan(step, zeros, projected_TBG)

@@ -1,7 +1,6 @@
 """Shapes, parameter counts and values of the networks."""
 
 import importlib
-import os
 import subprocess
 import sys
 
@@ -14,7 +13,7 @@ import pytest
 from audiojax import frontend
 from audiojax.models import layers, recurrent_layers
 from audiojax.tasks import supervised
-from tests.conftest import EIGHT_DEVICES, ROOT, config_of
+from tests.conftest import ROOT, config_of, run_on_eight_devices
 
 CLIPS = {  # a batch of one as the data set stores it, and how many classes it has
     "beyond_audioset": (jnp.zeros((1, 10, 128), jnp.uint8), 527),
@@ -236,8 +235,7 @@ for layer, shape in (
     same = jax.tree.map(lambda a, b: np.allclose(a, b, atol=1e-4), gradient(params, spread), gradient(params, x))
     print("all-gather" in text or "all-to-all" in text, all(jax.tree.leaves(same)))
 """
-    environment = os.environ | {"XLA_FLAGS": EIGHT_DEVICES, "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment)
+    done = run_on_eight_devices(code)
     assert done.stdout.split() == ["False", "True"] * 4, done.stdout + done.stderr
 
 
