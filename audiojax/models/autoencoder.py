@@ -1,10 +1,12 @@
 """A convolutional autoencoder of images: the NTU study's, whose latents its labels are spread over."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from audiojax.models import layers
+from audiojax.models import convolution_layers, layers
 
 
 class Model(nn.Module):
@@ -24,7 +26,7 @@ class Model(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
         init = layers.initialiser(self.kernel_init)
         dense = lambda units, **options: nn.Dense(units, kernel_init=init, dtype=self.dtype, **options)
-        conv = lambda filters, **options: layers.Conv(filters, (3, 3), kernel_init=init, dtype=self.dtype, **options)
+        conv = functools.partial(convolution_layers.Conv, kernel_size=(3, 3), kernel_init=init, dtype=self.dtype)
 
         def activate(x):
             norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)

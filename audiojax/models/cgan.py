@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from audiojax.models import layers
+from audiojax.models import convolution_layers, layers
 
 
 class Model(nn.Module):
@@ -101,7 +101,7 @@ class Generator(nn.Module):
                     x = activate(dense(steps[0] * filters)(x).reshape(len(x), steps.pop(0), filters))
                 case "conv", [*filters, width, stride]:
                     last = not filters
-                    convolution = layers.TransposedConv(
+                    convolution = convolution_layers.TransposedConv(
                         shape[1] if last else filters[0], width, stride, init, self.dtype
                     )
                     x = convolution(x)[:, : steps.pop(0)]
@@ -144,7 +144,9 @@ class Discriminator(nn.Module):
                     x = dense(units, x.reshape(len(x), -1))
                     x = nn.leaky_relu(x + joined(units) if number == 0 else x, 0.2)
                 case "conv", [filters, width, stride]:
-                    x = linear(layers.Conv(filters, (width,), stride, kernel_init=init, dtype=self.dtype), x)
+                    x = linear(
+                        convolution_layers.Conv(filters, (width,), stride, kernel_init=init, dtype=self.dtype), x
+                    )
                     x = nn.leaky_relu(x + joined(filters)[:, None] if number == 0 else x, 0.2)
                 case "average", []:
                     x = x.mean(1)

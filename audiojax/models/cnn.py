@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from audiojax.models import layers, recurrent_layers
+from audiojax.models import convolution_layers, layers, recurrent_layers
 
 
 class Model(nn.Module):
@@ -52,7 +52,7 @@ class Model(nn.Module):
                 case "sequence", []:
                     x = x.reshape(*x.shape[:2], -1)
                 case "conv", [filters, kernel, stride, *activation]:
-                    convolution = layers.Conv(
+                    convolution = convolution_layers.Conv(
                         filters, (kernel,) * axes, stride, use_bias=False, kernel_init=init, dtype=self.dtype
                     )
                     x = activate(convolution(x), *activation)

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from audiojax.models import layers
+from audiojax.models import convolution_layers, layers
 
 
 class Model(nn.Module):
@@ -32,7 +32,7 @@ class Model(nn.Module):
         init = layers.initialiser(self.kernel_init)
         x = x_BTF.astype(self.dtype)
         for filters in self.filters:
-            x = layers.Conv(filters, (self.kernel,), padding="VALID", kernel_init=init, dtype=self.dtype)(x)
+            x = convolution_layers.Conv(filters, (self.kernel,), padding="VALID", kernel_init=init, dtype=self.dtype)(x)
             x = nn.leaky_relu(x, self.negative_slope)
         x = layers.Dropout(self.dropout)(layers.max_pool(x, self.pool), train)
         x = x.mean(1) if self.head == "average" else x.reshape(x.shape[0], -1)

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from audiojax.models import layers, recurrent_layers
+from audiojax.models import convolution_layers, layers, recurrent_layers
 
 
 class Model(nn.Module):
@@ -41,7 +41,7 @@ class Model(nn.Module):
 
         def convolution(x, filters):
             kernel = (self.kernel, self.kernel)
-            x = layers.Conv(filters, kernel, use_bias=False, kernel_init=init, dtype=self.dtype)(x)
+            x = convolution_layers.Conv(filters, kernel, use_bias=False, kernel_init=init, dtype=self.dtype)(x)
             return nn.BatchNorm(use_running_average=not train, dtype=self.dtype)(x)
 
         x = layers.standardise(x_BTF, train) if self.standardise else x_BTF

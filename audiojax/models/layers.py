@@ -6,7 +6,6 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 
 def initialiser(name: str) -> Callable:
@@ -50,87 +49,6 @@ class Dropout(nn.Module):
         return jnp.where(kept, x / (1 - self.rate), 0).astype(x.dtype)
 
 
-def convolve(x: jax.Array, kernel: jax.Array, strides, padding, **options) -> jax.Array:
-    """`jax.lax.conv_general_dilated` of `flax.linen.Conv`, channels last, faster on CPU. First derivatives only.
-
-    There images of several channels go through the functions below. For replicas it is done one after the other:
-    `jax.vmap` makes it one convolution in groups, which XLA there runs up to twice as slowly.
-    """
-    plain = lambda x, kernel: jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
-    forward, gradients = plain, lambda x, kernel, grad: jax.vjp(plain, x, kernel)[1](grad)
-    *size, channels, _ = kernel.shape
-    spread = max(*options["lhs_dilation"], *options["rhs_dilation"], options["feature_group_count"]) > 1
-    if jax.default_backend() == "cpu" and len(size) == 2 and channels > 1 and not spread and min(size) >= max(strides):
-        pads = jax.lax.padtype_to_pads(x.shape[1:-1], size, strides, padding) if isinstance(padding, str) else padding
-        forward = lambda x, kernel: convolve_images(x, kernel, strides, pads, **options)
-
-        def gradients(x, kernel, grad):
-            of_kernel = kernel_gradient_of_images(x, kernel, grad, strides, pads)
-            # One after the other: at once, each slows the other down.
-            grad, of_kernel = jax.lax.optimization_barrier((grad, of_kernel))
-            return gradient_of_images(x, kernel, grad, strides, pads, **options), of_kernel
-
-    forward, backward = one_by_one(forward), one_by_one(gradients)
-    convolution = jax.custom_vjp(forward)
-    convolution.defvjp(lambda x, kernel: (forward(x, kernel), (x, kernel)), lambda saved, grad: backward(*saved, grad))
-    return convolution(x, kernel)
-
-
-def convolve_images(x_BHWC: jax.Array, kernel: jax.Array, strides, pads, **options) -> jax.Array:
-    """2D convolution as XLA on CPU does it fastest; pads: before and after, for both axes; options: as `convolve`'s.
-
-    An image as wide as its input is made a column wider, which is dropped: what is larger than its input XLA leaves to
-    Eigen, the rest to YNNPACK, which takes up to twice as long.
-    """
-    of_rows, (before, after) = pads
-    wider = int(strides[1] == 1 and before + after == kernel.shape[1] - 1)
-    out = jax.lax.conv_general_dilated(x_BHWC, kernel, strides, (of_rows, (before, after + wider)), **options)
-    return out[:, :, : out.shape[2] - wider]
-
-
-def gradient_of_images(x_BHWC: jax.Array, kernel: jax.Array, grad: jax.Array, strides, pads, **options) -> jax.Array:
-    """Gradient of a 2D convolution's input, of which only the shape counts: strides are at most the kernel's size.
-
-    A convolution for each of the places between two strides, with what of the kernel falls there: XLA on CPU spreads
-    the gradient with zeros instead.
-    """
-    batch, *size, channels = x_BHWC.shape
-    counts = [-(-n // stride) for n, stride in zip(size, strides)]
-    images = []
-    for places in np.ndindex(*strides):
-        (down, row), (right, column) = (
-            divmod(place + before, stride) for place, (before, _), stride in zip(places, pads, strides)
-        )
-        part = jnp.flip(kernel[row :: strides[0], column :: strides[1]], (0, 1)).swapaxes(2, 3)
-        of_part = [
-            (taps - 1 - shift, count + shift - given)
-            for taps, shift, count, given in zip(part.shape, (down, right), counts, grad.shape[1:])
-        ]
-        images.append(convolve_images(grad, part, (1, 1), of_part, **options))
-    between = jnp.stack(images, 3).reshape(batch, *counts, *strides, channels).transpose(0, 1, 3, 2, 4, 5)
-    return between.reshape(batch, counts[0] * strides[0], -1, channels)[:, : size[0], : size[1]]
-
-
-def kernel_gradient_of_images(x_BHWC: jax.Array, kernel: jax.Array, grad: jax.Array, strides, pads) -> jax.Array:
-    """Gradient of a 2D convolution's kernel, of which only the shape counts: a product for each of its rows.
-
-    XLA on CPU convolves the input with the gradient, as large as it is, which takes up to six times as long as this for
-    large images of many channels; over one axis, or of one channel, it is no slower.
-    """
-    rows, columns, *_ = kernel.shape
-    padded = jnp.pad(x_BHWC, [(0, 0), *pads, (0, 0)])
-
-    def seen(x: jax.Array, axis: int, first: int) -> jax.Array:
-        """What the kernel's element at `first` meets along an axis, one for each of the gradient's."""
-        stride = strides[axis - 1]
-        return jax.lax.slice_in_dim(x, first, first + (grad.shape[axis] - 1) * stride + 1, stride, axis)
-
-    beside = jnp.concatenate([seen(padded, 2, column) for column in range(columns)], -1)
-    flat = lambda images: images.reshape(-1, images.shape[-1])  # Faster than over four axes, the batch first.
-    of_rows = [kernel_gradient(flat(seen(beside, 1, row)), flat(grad)) for row in range(rows)]
-    return jnp.stack(of_rows).reshape(kernel.shape)
-
-
 def one_by_one(function: Callable) -> Callable:
     """A function that `jax.vmap` on CPU calls for each element instead of batching it."""
     called = jax.custom_batching.custom_vmap(function)
@@ -144,30 +62,6 @@ def one_by_one(function: Callable) -> Callable:
         return out, jax.tree.map(lambda _: True, out)
 
     return called
-
-
-Conv = functools.partial(nn.Conv, conv_general_dilated=convolve)
-
-
-class TransposedConv(nn.Module):
-    """Transposed convolution x_BTF to [B, stride T, features], its kernel width * stride long.
-
-    Done as a convolution to stride * features channels that are laid out as steps (Shi et al. 2016), which is the same
-    and on CPU many times as fast. width: how many steps of x each new one sees, odd.
-    """
-
-    features: int
-    width: int
-    stride: int
-    kernel_init: Callable
-    dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(self, x_BTF: jax.Array) -> jax.Array:
-        filters, options = self.stride * self.features, {"kernel_init": self.kernel_init, "dtype": self.dtype}
-        x = Conv(filters, (self.width,), use_bias=False, **options)(x_BTF)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return x.reshape(len(x), -1, self.features) + bias.astype(self.dtype)
 
 
 class Logits(nn.Module):

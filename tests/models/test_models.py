@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from audiojax import frontend
-from audiojax.models import layers, recurrent_layers
+from audiojax.models import convolution_layers, layers, recurrent_layers
 from audiojax.tasks import supervised
 from tests.conftest import ROOT, config_of, run_on_eight_devices
 
@@ -217,15 +217,15 @@ def test_gradients_of_a_batch_over_devices_are_computed_where_it_lies():
     code = """
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from audiojax.models import layers, recurrent_layers
+from audiojax.models import convolution_layers, layers, recurrent_layers
 mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
 init = layers.initialiser("lecun_normal")
 recurrent = lambda cell: recurrent_layers.recurrent(cell, 4, init, jnp.float32)
 for layer, shape in (
     (recurrent("lstm"), (8, 6, 5)),
     (recurrent("gru"), (8, 6, 5)),
-    (layers.Conv(4, (3,)), (8, 6, 5)),
-    (layers.Conv(4, (3, 3)), (8, 6, 6, 5)),
+    (convolution_layers.Conv(4, (3,)), (8, 6, 5)),
+    (convolution_layers.Conv(4, (3, 3)), (8, 6, 6, 5)),
 ):
     x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     params = layer.init(jax.random.key(0), x)
@@ -384,7 +384,7 @@ def test_convolutions_and_their_gradients_are_those_of_jax(steps, channels, kern
         return jax.value_and_grad(lambda params, x: jnp.sin(conv.apply(params, x)).sum(), argnums=(0, 1))(params, x)
 
     close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
-    jax.tree.map(close, gradients(layer(conv_general_dilated=layers.convolve)), gradients(layer()))
+    jax.tree.map(close, gradients(layer(conv_general_dilated=convolution_layers.convolve)), gradients(layer()))
 
 
 @pytest.mark.parametrize("kernel_has_replicas", [True, False])
@@ -401,4 +401,4 @@ def test_convolutions_of_replicas_are_the_plain_ones_with_their_gradients(kernel
         return jax.jit(jax.vmap(jax.value_and_grad(loss, argnums=(0, 1)), axes))(x_RBTC, kernel)
 
     close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
-    jax.tree.map(close, gradients(layers.convolve), gradients(jax.lax.conv_general_dilated))
+    jax.tree.map(close, gradients(convolution_layers.convolve), gradients(jax.lax.conv_general_dilated))
