@@ -53,7 +53,7 @@ class Model(nn.Module):
 
         def dense(x, units):
             x = linear(units, use_bias=False)(x)
-            return drop(nn.relu(nn.BatchNorm(use_running_average=not train, dtype=self.dtype)(x)))
+            return drop(nn.relu(layers.BatchNorm(use_running_average=not train, dtype=self.dtype)(x)))
 
         def share_of_steps(scores_BTA):
             return nn.softmax(scores_BTA.astype(jnp.float32), axis=1)

@@ -29,7 +29,7 @@ class Model(nn.Module):
         conv = functools.partial(convolution_layers.Conv, kernel_size=(3, 3), kernel_init=init, dtype=self.dtype)
 
         def activate(x):
-            norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)
+            norm = layers.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)
             return nn.leaky_relu(norm(x))
 
         shapes, x = [], x.astype(self.dtype)

@@ -87,7 +87,7 @@ class Generator(nn.Module):
         dense = lambda units: nn.Dense(units, kernel_init=init, dtype=self.dtype)
 
         def activate(x):
-            norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)
+            norm = layers.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)
             return nn.relu(norm(x) if self.normalise else x)
 
         steps = lengths(shape[0], [stage[-1] for stage in self.stages if stage[0] == "conv"])

@@ -38,7 +38,7 @@ class Model(nn.Module):
         init = layers.initialiser(self.kernel_init)
 
         def activate(x, name="relu"):
-            norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)
+            norm = layers.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)
             return getattr(nn, name)(norm(x))
 
         x = x.astype(self.dtype)

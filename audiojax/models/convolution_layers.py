@@ -32,8 +32,8 @@ def convolve(x: jax.Array, kernel: jax.Array, strides, padding, **options) -> ja
         fitting = {*widths} <= {2, 3} and all(n + sum(pad) >= width for n, pad, width in zip(size, pads, widths))
         enough = min(channels, filters) >= LEAST_CHANNELS.get(len(size), np.inf)
         if max(strides) == 1 and fitting and enough and x.dtype in (jnp.float32, jnp.float64):
-            forward = lambda x, kernel: convolve_by_points(x, kernel, pads)
-            gradients = lambda at_points, kernel, grad: gradients_by_points(at_points, kernel, grad, size, pads)
+            forward = layers.apart(lambda x, kernel: convolve_by_points(x, kernel, pads))
+            gradients = layers.apart(lambda *saved_and_grad: gradients_by_points(*saved_and_grad, size, pads))
         elif len(size) == 2 and channels > 1 and min(widths) >= max(strides):
             forward = lambda x, kernel: (convolve_images(x, kernel, strides, pads, **options), x)
             gradients = lambda x, kernel, grad: gradients_of_images(x, kernel, grad, strides, pads, **options)

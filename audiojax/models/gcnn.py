@@ -42,7 +42,7 @@ class Model(nn.Module):
         def convolution(x, filters):
             kernel = (self.kernel, self.kernel)
             x = convolution_layers.Conv(filters, kernel, use_bias=False, kernel_init=init, dtype=self.dtype)(x)
-            return nn.BatchNorm(use_running_average=not train, dtype=self.dtype)(x)
+            return layers.BatchNorm(use_running_average=not train, dtype=self.dtype)(x)
 
         x = layers.standardise(x_BTF, train) if self.standardise else x_BTF
         x = x[..., None].astype(self.dtype)

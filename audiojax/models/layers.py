@@ -6,6 +6,10 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.experimental.xla_metadata import set_xla_metadata
+
+
+EPSILON = 1e-5  # added to variances
 
 
 def initialiser(name: str) -> Callable:
@@ -33,6 +37,60 @@ def standardise(x: jax.Array, train: bool, momentum: float = 0.99) -> jax.Array:
     return norm(x)
 
 
+class BatchNorm(nn.Module):
+    """As `flax.linen.BatchNorm`, scaled and shifted, features last; its gradient passes fewer times over x on CPU."""
+
+    use_running_average: bool
+    momentum: float = 0.99
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = x.shape[-1:]
+        scale = self.param("scale", nn.initializers.ones, shape)
+        bias = self.param("bias", nn.initializers.zeros, shape)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
+        var = self.variable("batch_stats", "var", jnp.ones, shape)
+        if self.use_running_average:
+            by = scale * jax.lax.rsqrt(var.value + EPSILON)
+            return ((x - mean.value) * by + bias).astype(self.dtype)
+        y, batch_mean, batch_var = normalise(x, scale, bias)
+        if not self.is_initializing():
+            mean.value = self.momentum * mean.value + (1 - self.momentum) * batch_mean
+            var.value = self.momentum * var.value + (1 - self.momentum) * batch_var
+        return y.astype(self.dtype)
+
+
+@jax.custom_vjp
+def normalise(x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Each feature of the last axis to this mean, `bias`, and deviation, `scale`, over all the others, in float32.
+
+    Returns also the mean and the variance that it had, through which no gradient goes.
+    """
+    return _normalise_forward(x, scale, bias)[0]
+
+
+def _normalise_forward(x, scale, bias):
+    axes = tuple(range(x.ndim - 1))
+    mean = x.mean(axes, jnp.float32)
+    var = jnp.maximum(jnp.square(x.astype(jnp.float32)).mean(axes) - mean**2, 0)
+    inverse = jax.lax.rsqrt(var + EPSILON)
+    return ((x - mean) * (inverse * scale) + bias, mean, var), (x, scale, mean, inverse)
+
+
+def _normalise_backward(saved, grads):
+    x, scale, mean, inverse = saved
+    axes, grad = tuple(range(x.ndim - 1)), grads[0]
+    of_bias = grad.sum(axes)
+    of_scale = ((grad * x).sum(axes) - mean * of_bias) * inverse
+    count = x.size // x.shape[-1]
+    of_x = (grad - of_bias / count - (x - mean) * (inverse * of_scale / count)) * (inverse * scale)
+    return of_x.astype(x.dtype), of_scale, of_bias
+
+
+normalise.defvjp(_normalise_forward, _normalise_backward)
+
+
 class Dropout(nn.Module):
     """In training zeros in place of values, at a rate from 0 to below 1, and the others scaled up.
 
@@ -47,6 +105,15 @@ class Dropout(nn.Module):
             return x
         kept = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.rate, x.shape)
         return jnp.where(kept, x / (1 - self.rate), 0).astype(x.dtype)
+
+
+def apart(function: Callable) -> Callable:
+    """A function that XLA compiles by itself, so that what it returns is computed once.
+
+    Else XLA on CPU computes anew what is no product wherever it is used, such as a gradient at each place of a pool's
+    window; it drops `jax.lax.optimization_barrier` before it decides that.
+    """
+    return lambda *args: set_xla_metadata(jax.jit(function)(*args), inlineable="false")
 
 
 def one_by_one(function: Callable) -> Callable:
