@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.xla_metadata import set_xla_metadata
 
-
 EPSILON = 1e-5  # added to variances
 
 
