@@ -144,9 +144,8 @@ class Discriminator(nn.Module):
                     x = dense(units, x.reshape(len(x), -1))
                     x = nn.leaky_relu(x + joined(units) if number == 0 else x, 0.2)
                 case "conv", [filters, width, stride]:
-                    x = linear(
-                        convolution_layers.Conv(filters, (width,), stride, kernel_init=init, dtype=self.dtype), x
-                    )
+                    convolution = convolution_layers.Conv(filters, (width,), stride, kernel_init=init, dtype=self.dtype)
+                    x = linear(convolution, x)
                     x = nn.leaky_relu(x + joined(filters)[:, None] if number == 0 else x, 0.2)
                 case "average", []:
                     x = x.mean(1)
