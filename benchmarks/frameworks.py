@@ -12,8 +12,10 @@ also drawn.
 """
 
 import argparse
+import functools
 import importlib
 import json
+import math
 import multiprocessing
 import os
 import pathlib
@@ -187,7 +189,7 @@ def by_keras(config, x: np.ndarray, label: np.ndarray, classes: int, variables: 
 
 
 class Contender:
-    """A framework in a process of its own, which trains its network by a step at each call."""
+    """A framework in a process of its own, which trains its network by so many steps at each call."""
 
     def __init__(self, framework: str, *arguments):
         context = multiprocessing.get_context("spawn")
@@ -195,13 +197,13 @@ class Contender:
         context.Process(target=serve, args=(there, framework, *arguments), daemon=True).start()
         there.close()  # So that the end of that process is an EOFError here.
 
-    def __call__(self) -> None:
-        self.here.send("step")
+    def __call__(self, steps: int) -> None:
+        self.here.send(steps)
         self.here.recv()
 
 
 def serve(asked, framework: str, *arguments) -> None:
-    """Trains by a step each time it is asked, until the other end is closed."""
+    """Trains by as many steps as it is asked for each time, until the other end is closed."""
     is_gan = arguments[0].task.name == "gan"
     match framework.split("-"):
         case ["audiojax"] if is_gan:
@@ -216,10 +218,11 @@ def serve(asked, framework: str, *arguments) -> None:
             step = by_keras(*arguments, backend)
     while True:
         try:
-            asked.recv()
+            steps = asked.recv()
         except EOFError:
             return
-        step()
+        for _ in range(steps):
+            step()
         asked.send("done")
 
 
@@ -238,7 +241,11 @@ def train_steps(rows: list[str], peers: list[str], rounds: int) -> tuple[dict[st
             arguments = config, x, label, classes, variables_of(config, x, classes)
             own = [name for name in peers if config.task.name != "gan" or name.startswith("pytorch")]
             contenders = {name: Contender(name, *arguments) for name in ("audiojax", *own)}
-            seconds = measure(contenders, rounds)
+            # As many steps a turn as take a tenth of a second, since a training's follow each other.
+            once = measure({name: functools.partial(call, 1) for name, call in contenders.items()}, 1)
+            steps = math.ceil(0.1 / min(once.values()))
+            turns = measure({name: functools.partial(call, steps) for name, call in contenders.items()}, rounds)
+            seconds = {name: turn / steps for name, turn in turns.items()}
             for contender in contenders.values():
                 contender.here.close()
             figures |= {f"{study}:{row}, {name}, ms a step": 1e3 * s for name, s in seconds.items()}

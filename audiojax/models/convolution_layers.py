@@ -14,8 +14,8 @@ from audiojax.models import layers
 
 POINTS = (0, 3 / 4, -3 / 4, 3 / 2, -3 / 2)  # and infinity: half the rounding error of 0, ±1, ±2, all exact in binary
 TILE = len(POINTS) + 1
-LEAST_CHANNELS = {1: 64, 2: 16}  # by axes: in and out, from which on a convolution by points is faster
-LARGEST_PATCHES = 3  # times as large as the input
+LEAST_CHANNELS = {1: 2048, 2: 256}  # by axes: in times out, from which on a convolution by points is faster
+LARGEST_PATCHES = 2.75  # times as large as the input, up to which a convolution by patches is faster
 
 
 def convolve(x: jax.Array, kernel: jax.Array, strides, padding, **options) -> jax.Array:
@@ -33,7 +33,13 @@ def convolve(x: jax.Array, kernel: jax.Array, strides, padding, **options) -> ja
     if jax.default_backend() == "cpu" and not spread:
         pads = jax.lax.padtype_to_pads(size, widths, strides, padding) if isinstance(padding, str) else padding
         fits = all(n + sum(pad) >= width for n, pad, width in zip(size, pads, widths))
-        enough = min(channels, filters) >= LEAST_CHANNELS.get(len(size), np.inf)
+        if fits and len(size) == 1 and strides[0] > 1 and channels > 1 and widths[0] % strides[0] == 0:
+            # The places of a stride side by side, as channels of a convolution without it.
+            (before, after), (width,), (stride,) = pads[0], widths, strides
+            whole = (size[0] + before + after - width) // stride * stride + width
+            folded = moved(x, [before], [whole]).reshape(len(x), -1, stride * channels)
+            return convolve(folded, kernel.reshape(-1, stride * channels, filters), (1,), ((0, 0),), **options)
+        enough = channels * filters >= LEAST_CHANNELS.get(len(size), np.inf)
         exact = x.dtype in (jnp.float32, jnp.float64)
         if fits and enough and exact and max(strides) == 1 and {*widths} <= {2, 3}:
             forward = layers.apart(lambda x, kernel: convolve_by_points(x, kernel, pads))

@@ -62,7 +62,7 @@ class BatchNorm(nn.Module):
 
 @jax.custom_vjp
 def normalise(x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Each feature of the last axis to this mean, `bias`, and deviation, `scale`, over all the others, in float32.
+    """Each feature of the last axis to a mean of `bias` and a deviation of `scale` over the others, at least in float32.
 
     Returns also the mean and the variance that it had, through which no gradient goes.
     """
@@ -70,9 +70,9 @@ def normalise(x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[jax.Arra
 
 
 def _normalise_forward(x, scale, bias):
-    axes = tuple(range(x.ndim - 1))
-    mean = x.mean(axes, jnp.float32)
-    var = jnp.maximum(jnp.square(x.astype(jnp.float32)).mean(axes) - mean**2, 0)
+    axes, exact = tuple(range(x.ndim - 1)), jnp.promote_types(x.dtype, jnp.float32)
+    mean = x.mean(axes, exact)
+    var = jnp.maximum(jnp.square(x.astype(exact)).mean(axes) - mean**2, 0)
     inverse = jax.lax.rsqrt(var + EPSILON)
     return ((x - mean) * (inverse * scale) + bias, mean, var), (x, scale, mean, inverse)
 
@@ -84,7 +84,7 @@ def _normalise_backward(saved, grads):
     of_scale = ((grad * x).sum(axes) - mean * of_bias) * inverse
     count = x.size // x.shape[-1]
     of_x = (grad - of_bias / count - (x - mean) * (inverse * of_scale / count)) * (inverse * scale)
-    return of_x.astype(x.dtype), of_scale, of_bias
+    return of_x.astype(x.dtype), of_scale.astype(scale.dtype), of_bias.astype(scale.dtype)
 
 
 normalise.defvjp(_normalise_forward, _normalise_backward)
