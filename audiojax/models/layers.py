@@ -62,7 +62,7 @@ class BatchNorm(nn.Module):
 
 @jax.custom_vjp
 def normalise(x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Each feature of the last axis to a mean of `bias` and a deviation of `scale` over the others, at least in float32.
+    """Each feature of the last axis to a mean `bias` and a deviation `scale` over the others, at least in float32.
 
     Returns also the mean and the variance that it had, through which no gradient goes.
     """
