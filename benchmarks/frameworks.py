@@ -2,7 +2,7 @@
 
 One train step: forward pass, loss, gradients, Adam, on features of noise in the row's own shapes and batch size;
 float32. Front ends and augmentation are left out. Every framework has a process of its own, which keeps memory as
-launch.py does, and they take turns.
+launch.py does, and they take turns, of as many steps as take a tenth of a second.
 
 With --runs whole runs of rows of Li's study, on real data prepared in --data_dir: the study's ten epochs, batches of
 64, from the command to the scores of all splits; frameworks take turns, three each. What goes into the start

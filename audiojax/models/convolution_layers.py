@@ -62,9 +62,10 @@ def convolve(x: jax.Array, kernel: jax.Array, strides, padding, **options) -> ja
 def convolve_by_points(x: jax.Array, kernel: jax.Array, pads) -> tuple[jax.Array, jax.Array]:
     """Convolution with few multiplications (Winograd 1980; Lavin and Gray 2016), and what its gradients need of x.
 
-    Along an axis the kernel and what leaves it are polynomials' coefficients: their product is that of their values at
-    enough points, and a convolution is its transpose. So a kernel of 3 makes 4 places of 6 by 6 multiplications instead
-    of 12, of an image 16 by 36 instead of 144. All that is multiplied at a point is one product of matrices.
+    Six neighbours hold four places of a kernel of 3, which take three multiplications each. But polynomials of 3 and 4
+    coefficients have a product of 6, told by its values at six points, a multiplication each, and a convolution is the
+    transpose of that product. Of an image it is 36 in place of 144. What is multiplied at a point is one product of
+    matrices over all tiles.
 
     pads: before and after, for each axis; of stride 1.
 
