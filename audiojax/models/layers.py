@@ -81,7 +81,7 @@ def _normalise_backward(saved, grads):
     x, scale, mean, inverse = saved
     axes, grad = tuple(range(x.ndim - 1)), grads[0]
     of_bias = grad.sum(axes)
-    of_scale = ((grad * x).sum(axes) - mean * of_bias) * inverse
+    of_scale = (grad * (x - mean)).sum(axes) * inverse
     count = x.size // x.shape[-1]
     of_x = (grad - of_bias / count - (x - mean) * (inverse * of_scale / count)) * (inverse * scale)
     return of_x.astype(x.dtype), of_scale.astype(scale.dtype), of_bias.astype(scale.dtype)
