@@ -27,6 +27,7 @@ def step_of(row: str, replicas: int):
         "input": rng.integers(-3000, 3000, (replicas, config.batch_size, SAMPLES)).astype(np.int16),
         "length": np.full((replicas, config.batch_size), SAMPLES, np.int32),
         "label": rng.integers(0, GENRES, (replicas, config.batch_size)).astype(np.int32),
+        "weight": np.ones((replicas, config.batch_size), np.float32),
     }
     keys = jax.vmap(jax.random.key)(np.arange(replicas))
     batch, one = jax.device_put(batch), {name: values[0] for name, values in batch.items()}
