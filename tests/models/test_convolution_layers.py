@@ -1,0 +1,83 @@
+"""Convolutions are those of JAX and flax, in values and gradients, however they are done."""
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from audiojax.models import convolution_layers
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID", ((2, 1),)])
+@pytest.mark.parametrize(
+    ("steps", "channels", "kernel", "strides"),
+    [
+        *[((9,), 1, 3, (2,)), ((9,), 3, 2, (1,)), ((9,), 4, 3, (2,)), ((8, 7), 1, 2, (1, 1)), ((8, 7), 3, 1, (2, 1))],
+        *[((8, 7), 3, 3, strides) for strides in ((1, 1), (1, 2), (2, 2), (3, 1))],
+        *[
+            ((7, 9), 2, 2, (1, 1)),
+            ((7, 9), 2, 2, (2, 2)),
+            ((12, 11), 2, 5, (3, 2)),
+            ((9,), 3, 2, (3,)),
+            ((9,), 3, 4, (2,)),
+        ],
+        *[((9,), 64, 3, (1,)), ((10,), 64, 2, (1,)), ((8, 7), 16, 3, (1, 1)), ((3, 11), 16, 2, (1, 1))],
+    ],
+)
+def test_convolutions_and_their_gradients_are_those_of_jax(steps, channels, kernel, strides, padding):
+    filters = max(5, channels)
+    layer = lambda **options: flax.linen.Conv(filters, (kernel,) * len(steps), strides, padding=padding, **options)
+    padding = padding if isinstance(padding, str) else padding * len(steps)
+    x = jax.random.normal(jax.random.key(0), (2, *steps, channels))
+    params = layer().init(jax.random.key(1), x)
+
+    def gradients(conv):
+        return jax.value_and_grad(lambda params, x: jnp.sin(conv.apply(params, x)).sum(), argnums=(0, 1))(params, x)
+
+    atol = 1e-5 if filters == 5 else 1e-4  # of many channels, whose sums are as much larger
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=atol)
+    jax.tree.map(close, gradients(layer(conv_general_dilated=convolution_layers.convolve)), gradients(layer()))
+
+
+@pytest.mark.parametrize("axes", [1, 2])
+@pytest.mark.parametrize("width", [2, 3])
+def test_convolutions_by_points_lose_a_digit_at_most(axes, width):
+    """Of float32: in float64 they are exact, to its last digits, and so are their gradients."""
+    rng = np.random.default_rng(0)
+    pads = ((1, 0), (2, 3))[:axes]
+    with jax.enable_x64(True):
+        x, kernel = rng.normal(size=(2, *(11, 6)[:axes], 64)), rng.normal(size=(*[width] * axes, 64, 3))
+        layout = ("NWC", "WIO", "NWC") if axes == 1 else ("NHWC", "HWIO", "NHWC")
+        plain = lambda x, kernel: jax.lax.conv_general_dilated(x, kernel, (1,) * axes, pads, dimension_numbers=layout)
+        expected, pull_back = jax.vjp(plain, x, kernel)
+        grad = rng.normal(size=expected.shape)
+
+        def by_points(dtype):
+            x_, kernel_, grad_ = (jnp.asarray(array, dtype) for array in (x, kernel, grad))
+            out, at_points = convolution_layers.convolve_by_points(x_, kernel_, pads)
+            return out, *convolution_layers.gradients_by_points(at_points, kernel_, grad_, x.shape[1:-1], pads)
+
+        for rounded, exact, true in zip(by_points("float32"), by_points("float64"), (expected, *pull_back(grad))):
+            assert rounded.dtype == jnp.float32
+            np.testing.assert_allclose(exact, true, atol=1e-13 * abs(true).max())
+            assert np.std(rounded - true) < 2e-6 * np.std(true)
+
+
+@pytest.mark.parametrize(("channels", "stride"), [(4, 2), (64, 1)])
+@pytest.mark.parametrize("kernel_has_replicas", [True, False])
+def test_convolutions_of_replicas_are_the_plain_ones_with_their_gradients(kernel_has_replicas, channels, stride):
+    keys, filters = jax.random.split(jax.random.key(0), 2), channels + 1
+    x_RBTC = jax.random.normal(keys[0], (3, 2, 9, channels))
+    kernel = jax.random.normal(keys[1], (3, 3, channels, filters)) / channels**0.5
+    layout = ("NWC", "WIO", "NWC")
+    axes, kernel = ((0, 0), kernel) if kernel_has_replicas else ((0, None), kernel[0])
+
+    options = dict(dimension_numbers=layout, lhs_dilation=(1,), rhs_dilation=(1,), feature_group_count=1)
+
+    def gradients(convolution):
+        loss = lambda x, kernel: jnp.sin(convolution(x, kernel, (stride,), "SAME", **options)).sum()
+        return jax.jit(jax.vmap(jax.value_and_grad(loss, argnums=(0, 1)), axes))(x_RBTC, kernel)
+
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 if stride == 2 else 1e-4)
+    jax.tree.map(close, gradients(convolution_layers.convolve), gradients(jax.lax.conv_general_dilated))
