@@ -2,7 +2,8 @@
 
 One train step: forward pass, loss, gradients, Adam, on features of noise in the row's own shapes and batch size;
 float32. Front ends and augmentation are left out. Every framework has a process of its own, which keeps memory as
-launch.py does, and they take turns, of as many steps as take a tenth of a second.
+launch.py does, and they take turns, of as many steps as take a tenth of a second. With JAX_NUM_CPU_DEVICES=2 our
+networks, GANs apart, train on two devices, which share each batch.
 
 With --runs whole runs of rows of Li's study, on real data prepared in --data_dir: the study's ten epochs, batches of
 64, from the command to the scores of all splits; frameworks take turns, three each. What goes into the start
@@ -81,12 +82,11 @@ def variables_of(config, x: np.ndarray, classes: int) -> dict:
 
 
 def by_audiojax(config, x: np.ndarray, label: np.ndarray, classes: int, variables: dict):
-    """A call that trains our network by a step and waits for it."""
+    """A call that trains our network by a step and waits for it; all devices share the batch."""
     import jax
-    import jax.numpy as jnp
     import optax
 
-    from audiojax import losses, optim
+    from audiojax import losses, mesh, optim
     from audiojax.tasks import supervised
 
     model = supervised.build_model(config, np.zeros(classes))
@@ -106,9 +106,12 @@ def by_audiojax(config, x: np.ndarray, label: np.ndarray, classes: int, variable
         updates, moments = optimiser.update(gradient, moments)
         return optax.apply_updates(params, updates), rest, moments
 
-    compiled = jax.jit(train, donate_argnums=0)
-    state = jax.tree.map(jnp.array, (params, rest, optimiser.init(params)))
-    x, label, key = jnp.asarray(x), jnp.asarray(label), jax.random.key(1)
+    devices = mesh.make_mesh(1, len(x))
+    replicated = jax.sharding.NamedSharding(devices, mesh.REPLICATED)
+    compiled = jax.jit(train, donate_argnums=0, out_shardings=replicated)
+    state = jax.device_put((params, rest, optimiser.init(params)), replicated)
+    x, label = mesh.put((x, label), devices, mesh.EVALUATION)
+    key = jax.device_put(jax.random.key(1), replicated)
 
     def step():
         nonlocal state

@@ -104,6 +104,7 @@ def _lstm_forward(projected_TBG, kernel):
 
 def _lstm_backward(saved, grad_TBH):
     kernel, h, f, c_by_h, gates_by_state = saved
+    transposed = kernel.T  # Before the loop, whose every step would do so anew.
 
     def step(carry, at):
         grad_h, grad_c = carry
@@ -111,7 +112,7 @@ def _lstm_backward(saved, grad_TBH):
         grad_h += grad
         grad_c += grad_h * c_by_h
         grad_gates = jnp.concatenate([grad_c, grad_c, grad_c, grad_h], axis=-1) * gates_by_state
-        return (grad_gates @ kernel.T, grad_c * f), grad_gates
+        return (grad_gates @ transposed, grad_c * f), grad_gates
 
     zeros = jnp.zeros_like(h[0])
     _, grad_gates = jax.lax.scan(step, (zeros, zeros), (grad_TBH, f, c_by_h, gates_by_state), reverse=True)
@@ -193,12 +194,13 @@ def _gru_forward(projected_TBG, kernel, new_bias):
 
 def _gru_backward(saved, grad_TBH):
     kernel, h, z, n_by_h, hidden_by_h = saved
+    transposed = kernel.T  # Before the loop, whose every step would do so anew.
 
     def step(carry, at):
         grad, z, n_by_h, hidden_by_h = at
         grad_h = carry + grad
         grad_hidden = jnp.tile(grad_h, 3) * hidden_by_h
-        return grad_h * z + grad_hidden @ kernel.T, (grad_h * n_by_h, grad_hidden)
+        return grad_h * z + grad_hidden @ transposed, (grad_h * n_by_h, grad_hidden)
 
     at = grad_TBH, z, n_by_h, hidden_by_h
     _, (grad_n, grad_hidden) = jax.lax.scan(step, jnp.zeros_like(h[0]), at, reverse=True)
