@@ -51,7 +51,7 @@ AS_THE_PEERS = (
 
 
 def batch_of(config, clip: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features [B, ...] of noise, and labels as the row's loss takes them."""
+    """Features [B, ...] of noise, and labels as the row's loss takes them; of an autoencoder the features again."""
     import jax
 
     from audiojax import frontend
@@ -63,22 +63,34 @@ def batch_of(config, clip: np.ndarray, classes: int) -> tuple[np.ndarray, np.nda
     shape = jax.eval_shape(features, clip, np.array([clip.shape[1]])).shape[1:]
     rng = np.random.default_rng(0)
     x = rng.standard_normal((config.batch_size, *shape), np.float32)
-    if config.task.loss == "sigmoid_cross_entropy":
-        return x, (rng.random((config.batch_size, classes)) < 0.01).astype(np.float32)
-    return x, rng.integers(0, classes, config.batch_size)
+    match config.task.loss:
+        case "mean_squared_error":
+            return x, x
+        case "sigmoid_cross_entropy":
+            return x, (rng.random((config.batch_size, classes)) < 0.01).astype(np.float32)
+        case _:
+            return x, rng.integers(0, classes, config.batch_size)
 
 
 def variables_of(config, x: np.ndarray, classes: int) -> dict:
     """Variables of our network before the first step, by collection."""
     import jax
 
+    inputs = (x[:1], np.zeros(1, int)) if config.task.name == "gan" else (x[:1],)
+    model = model_of(config, classes)
+    return jax.device_get(jax.jit(lambda key: model.init(key, *inputs, train=False))(jax.random.key(0)))
+
+
+def model_of(config, classes: int):
     from audiojax.tasks import supervised
 
-    if config.task.name == "gan":
-        model, inputs = supervised.build_model(config, classes=classes), (x[:1], np.zeros(1, int))
-    else:
-        model, inputs = supervised.build_model(config, np.zeros(classes)), (x[:1],)
-    return jax.device_get(jax.jit(lambda key: model.init(key, *inputs, train=False))(jax.random.key(0)))
+    match config.task.name:
+        case "gan":
+            return supervised.build_model(config, classes=classes)
+        case "autoencoder":
+            return supervised.build_model(config)
+        case _:
+            return supervised.build_model(config, np.zeros(classes))
 
 
 def by_audiojax(config, x: np.ndarray, label: np.ndarray, classes: int, variables: dict):
@@ -87,10 +99,13 @@ def by_audiojax(config, x: np.ndarray, label: np.ndarray, classes: int, variable
     import optax
 
     from audiojax import losses, mesh, optim
-    from audiojax.tasks import supervised
+    from audiojax.tasks import autoencoder
 
-    model = supervised.build_model(config, np.zeros(classes))
-    loss_of = getattr(losses, config.task.loss)
+    model = model_of(config, classes)
+    if config.task.name == "autoencoder":
+        loss_of = lambda outputs, x: autoencoder.squared_error(x, outputs[1])
+    else:
+        loss_of = getattr(losses, config.task.loss)
     optimiser = optax.chain(optim.adam(), optax.scale_by_learning_rate(LR))
     params, rest = variables["params"], {name: tree for name, tree in variables.items() if name != "params"}
 
@@ -99,8 +114,8 @@ def by_audiojax(config, x: np.ndarray, label: np.ndarray, classes: int, variable
 
         def mean_loss(params):
             variables, rngs = {"params": params} | rest, {"dropout": key}
-            logits, updated = model.apply(variables, x, train=True, rngs=rngs, mutable=list(rest))
-            return loss_of(logits, label).mean(), updated
+            outputs, updated = model.apply(variables, x, train=True, rngs=rngs, mutable=list(rest))
+            return loss_of(outputs, label).mean(), updated
 
         gradient, rest = jax.grad(mean_loss, has_aux=True)(params)
         updates, moments = optimiser.update(gradient, moments)
@@ -187,7 +202,7 @@ def by_keras(config, x: np.ndarray, label: np.ndarray, classes: int, variables: 
 
     network = keras.build(config.model.to_dict(), x.shape[1:], classes)
     keras.load(network, variables["params"], variables.get("batch_stats", {}))
-    keras.prepare(network, config.task.loss, LR)
+    network = keras.prepare(network, config.task.loss, LR)
     return lambda: network.train_on_batch(x, label)
 
 
@@ -238,7 +253,8 @@ def train_steps(rows: list[str], peers: list[str], rounds: int) -> tuple[dict[st
         for row in importlib.import_module(f"configs.{study}").ROWS:
             config = importlib.import_module(f"configs.{study}").get_config(row)
             # Rows that build on other runs have the networks of those that do not.
-            if (rows and row not in rows) or config.recipe.name not in ("single", "gan") or config.data.label_file:
+            alone = config.recipe.name in ("single", "gan", "autoencoder") and not config.data.label_file
+            if (rows and row not in rows) or not alone:
                 continue
             x, label = batch_of(config, clip, classes)
             arguments = config, x, label, classes, variables_of(config, x, classes)

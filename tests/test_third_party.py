@@ -16,6 +16,7 @@ import pytest
 from audiojax import frontend
 from audiojax.losses import sigmoid_cross_entropy
 from audiojax.tasks import supervised
+from audiojax.tasks.autoencoder import squared_error
 from tests.conftest import config_of
 from tests.models.test_models import CLIPS, STUDIES, TRAINED
 from tests.models.test_models import network as network_of
@@ -90,6 +91,14 @@ def case(network: str) -> tuple[dict, tuple[int, ...], dict, np.ndarray, np.ndar
     )
 
 
+def outputs_of(twin, x: np.ndarray) -> np.ndarray:
+    """What a network of PyTorch makes of x, as `together` has it."""
+    import torch
+
+    outputs = twin(torch.from_numpy(x))
+    return together(tuple(o.numpy() for o in outputs) if isinstance(outputs, tuple) else outputs.numpy())
+
+
 def together(outputs) -> np.ndarray:
     """A network's output, or all of them flattened: [B, ...]."""
     if not isinstance(outputs, (tuple, list)):
@@ -116,8 +125,7 @@ def test_pytorch_twin_gives_our_logits(network):
     twin = pytorch.build(model, shape, 5)
     pytorch.load(twin, **variables)
     with torch.no_grad():
-        outputs = twin.eval()(torch.from_numpy(x))
-    theirs = together(tuple(o.numpy() for o in outputs) if isinstance(outputs, tuple) else outputs.numpy())
+        theirs = outputs_of(twin.eval(), x)
     np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-4)
 
 
@@ -157,38 +165,41 @@ def test_pytorch_twins_of_gans_generate_and_judge_alike(row, shape, generator, d
     np.testing.assert_allclose(logits, their_logits, rtol=2e-4, atol=2e-5)
 
 
-def our_step(network: str, label: np.ndarray) -> np.ndarray:
-    """Our logits after a step of Adam on the sum over the classes of the binary cross-entropy."""
-    _, _, variables, x, _ = case(network)
-    model = supervised.build_model(NETWORKS[network][0], np.zeros(5))
+def our_step(network: str, label: np.ndarray, loss_of) -> np.ndarray:
+    """Our outputs after a step of Adam on the mean of loss_of(outputs, label)."""
+    config, (_, _, variables, x, _) = NETWORKS[network][0], case(network)
+    model = network_of(config, 5)
     apply = lambda params: model.apply(variables | {"params": params}, x, train=False)
     optimiser = optax.adam(0.01)
 
     @jax.jit
     def step(params):
-        gradient = jax.grad(lambda params: sigmoid_cross_entropy(apply(params), label).mean())(params)
+        gradient = jax.grad(lambda params: loss_of(apply(params), label).mean())(params)
         return apply(optax.apply_updates(params, optimiser.update(gradient, optimiser.init(params))[0]))
 
-    return np.array(step(variables["params"]))
+    return together(step(variables["params"]))
 
 
 LABEL = (np.random.default_rng(1).random((4, 5)) < 0.4).astype(np.float32)
 
 
 @needs_torch
-@pytest.mark.parametrize("network", ["fc2", "2d"])  # Recurrent layers have a second bias there, which learns too.
+@pytest.mark.parametrize("network", ["fc2", "2d", "autoencoder"])  # Recurrent layers' second bias there learns too.
 def test_pytorch_twin_trains_as_ours(network):
     import torch
 
     from third_party import pytorch
 
     model, shape, variables, x, _ = case(network)
+    loss, loss_of, label = "sigmoid_cross_entropy", sigmoid_cross_entropy, LABEL
+    if network == "autoencoder":
+        loss, loss_of, label = "mean_squared_error", lambda outputs, x: squared_error(x, outputs[1]), x
     twin = pytorch.build(model, shape, 5).eval()  # without dropout and with the statistics that it has
     pytorch.load(twin, **variables)
-    pytorch.trainer(twin, "sigmoid_cross_entropy", 0.01)(torch.from_numpy(x), torch.from_numpy(LABEL))
+    pytorch.trainer(twin, loss, 0.01)(torch.from_numpy(x), torch.from_numpy(label))
     with torch.no_grad():
-        theirs = twin(torch.from_numpy(x)).numpy()
-    np.testing.assert_allclose(our_step(network, LABEL), theirs, rtol=2e-3, atol=2e-3)
+        theirs = outputs_of(twin, x)
+    np.testing.assert_allclose(our_step(network, label, loss_of), theirs, rtol=2e-3, atol=2e-3)
 
 
 @needs_torch

@@ -191,14 +191,23 @@ def autoencoder(x, model: dict, classes: int, make: Maker):
     return latent, x
 
 
-def prepare(model: keras.Model, loss: str, lr: float) -> None:
-    """Compiles a model to be trained by Adam.
+def prepare(model: keras.Model, loss: str, lr: float) -> keras.Model:
+    """The model, compiled to be trained by Adam; of an autoencoder its reconstruction.
 
-    loss: "sigmoid_cross_entropy", summed over the classes, or "softmax_cross_entropy".
+    loss: "sigmoid_cross_entropy", summed over the classes, "softmax_cross_entropy", or, of an autoencoder,
+    "mean_squared_error".
     """
-    binary = lambda label, logits: ops.sum(ops.binary_crossentropy(label, logits, from_logits=True), -1)
-    single = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(lr), binary if loss == "sigmoid_cross_entropy" else single)
+    if loss == "mean_squared_error":
+        model = keras.Model(model.input, model.output[1])
+    mean_of = {
+        "sigmoid_cross_entropy": lambda label, logits: ops.sum(
+            ops.binary_crossentropy(label, logits, from_logits=True), -1
+        ),
+        "softmax_cross_entropy": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        "mean_squared_error": keras.losses.MeanSquaredError(),
+    }[loss]
+    model.compile(keras.optimizers.Adam(lr), mean_of)
+    return model
 
 
 def load(model: keras.Model, params: dict, batch_stats: dict) -> None:

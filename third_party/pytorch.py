@@ -334,15 +334,20 @@ def convolution(channels: int, filters: int, kernel: int, stride: int, sizes: li
 def trainer(network: nn.Module, loss: str, lr: float):
     """A function of (features, labels), tensors, that trains the network by a step of Adam.
 
-    loss: "sigmoid_cross_entropy", summed over the classes, or "softmax_cross_entropy".
+    loss: "sigmoid_cross_entropy", summed over the classes, "softmax_cross_entropy", or, of an autoencoder,
+    "mean_squared_error", whose label is what is to be reconstructed.
     """
     optimiser = torch.optim.Adam(network.parameters(), lr)
-    binary, single = nn.functional.binary_cross_entropy_with_logits, nn.functional.cross_entropy
+    mean_of = {
+        "sigmoid_cross_entropy": lambda logits, label: (
+            nn.functional.binary_cross_entropy_with_logits(logits, label, reduction="sum") / len(label)
+        ),
+        "softmax_cross_entropy": nn.functional.cross_entropy,
+        "mean_squared_error": lambda outputs, x: nn.functional.mse_loss(outputs[1], x),
+    }[loss]
 
     def step(x: torch.Tensor, label: torch.Tensor) -> None:
-        logits = network(x)
-        several = loss == "sigmoid_cross_entropy"
-        mean = binary(logits, label, reduction="sum") / len(x) if several else single(logits, label)
+        mean = mean_of(network(x), label)
         optimiser.zero_grad()
         mean.backward()
         optimiser.step()

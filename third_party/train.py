@@ -85,7 +85,7 @@ def by_keras(model: dict, loss: str, epochs: int, arrays: dict, backend: str, la
 
     x, label = arrays["train"]
     network = keras.build(model, x.shape[1:], label.shape[1])
-    keras.prepare(network, loss, LR)
+    network = keras.prepare(network, loss, LR)
     lap("start")
     # The first batch's call ends here; those after it find nothing to end.
     first = iter(["compilation"])
