@@ -14,7 +14,8 @@ from audiojax.models import layers
 
 POINTS = (0, 3 / 4, -3 / 4, 3 / 2, -3 / 2)  # and infinity: half the rounding error of 0, ±1, ±2, all exact in binary
 TILE = len(POINTS) + 1
-LEAST_CHANNELS = {1: 2048, 2: 256}  # by axes: in times out, from which on a convolution by points is faster
+LEAST_CHANNELS = {1: 2048, 2: 1024}  # by axes: in times out, from which on a convolution by points is faster
+LEAST_FILTERS = 8  # of an image: fewer take XLA twice as long, so a kernel is filled up with zeros
 LARGEST_PATCHES = 2.75  # times as large as the input, up to which a convolution by patches is faster
 
 
@@ -47,6 +48,9 @@ def convolve(x: jax.Array, kernel: jax.Array, strides, padding, **options) -> ja
         elif fits and (channels == 1 or math.prod(widths) <= LARGEST_PATCHES * math.prod(strides)):
             forward = layers.apart(lambda x, kernel: convolve_by_patches(x, kernel, strides, pads))
             gradients = lambda *saved_and_grad: gradients_by_patches(*saved_and_grad, size, strides, pads)
+        elif len(size) == 2 and filters < LEAST_FILTERS:
+            filled = lambda kernel: jnp.pad(kernel, [(0, 0)] * 3 + [(0, LEAST_FILTERS - filters)])
+            forward = lambda x, kernel: (plain(x, filled(kernel))[..., :filters], x)
 
     forward, backward = layers.one_by_one(forward), layers.one_by_one(gradients)
     convolution = jax.custom_vjp(lambda x, kernel: forward(x, kernel)[0])

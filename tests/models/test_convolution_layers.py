@@ -22,7 +22,7 @@ from audiojax.models import convolution_layers
             ((9,), 3, 2, (3,)),
             ((9,), 3, 4, (2,)),
         ],
-        *[((9,), 64, 3, (1,)), ((10,), 64, 2, (1,)), ((8, 7), 16, 3, (1, 1)), ((3, 11), 16, 2, (1, 1))],
+        *[((9,), 64, 3, (1,)), ((10,), 64, 2, (1,)), ((8, 7), 32, 3, (1, 1)), ((3, 11), 32, 2, (1, 1))],
     ],
 )
 def test_convolutions_and_their_gradients_are_those_of_jax(steps, channels, kernel, strides, padding):
