@@ -82,15 +82,12 @@ def variables_of(config, x: np.ndarray, classes: int) -> dict:
 
 
 def model_of(config, classes: int):
+    """Our network of a row, a classifier's with output biases of 0."""
     from audiojax.tasks import supervised
 
-    match config.task.name:
-        case "gan":
-            return supervised.build_model(config, classes=classes)
-        case "autoencoder":
-            return supervised.build_model(config)
-        case _:
-            return supervised.build_model(config, np.zeros(classes))
+    if config.task.name == "gan":
+        return supervised.build_model(config, classes=classes)
+    return supervised.build_model(config, np.zeros(classes) if config.task.name == "supervised" else None)
 
 
 def by_audiojax(config, x: np.ndarray, label: np.ndarray, classes: int, variables: dict):
@@ -260,11 +257,7 @@ def train_steps(rows: list[str], peers: list[str], rounds: int) -> tuple[dict[st
             arguments = config, x, label, classes, variables_of(config, x, classes)
             own = [name for name in peers if config.task.name != "gan" or name.startswith("pytorch")]
             contenders = {name: Contender(name, *arguments) for name in ("audiojax", *own)}
-            # As many steps a turn as take a tenth of a second, since a training's follow each other.
-            once = measure({name: functools.partial(call, 1) for name, call in contenders.items()}, 1)
-            steps = math.ceil(0.1 / min(once.values()))
-            turns = measure({name: functools.partial(call, steps) for name, call in contenders.items()}, rounds)
-            seconds = {name: turn / steps for name, turn in turns.items()}
+            seconds = seconds_a_step(contenders, rounds)
             for contender in contenders.values():
                 contender.here.close()
             figures |= {f"{study}:{row}, {name}, ms a step": 1e3 * s for name, s in seconds.items()}
@@ -272,6 +265,15 @@ def train_steps(rows: list[str], peers: list[str], rounds: int) -> tuple[dict[st
             print(f"{study}:{row}: " + ", ".join(f"{name} {1e3 * s:.1f} ms" for name, s in seconds.items()), flush=True)
             jax.clear_caches()
     return ratios, figures
+
+
+def seconds_a_step(contenders: dict[str, Contender], rounds: int) -> dict[str, float]:
+    """Of each, which take turns of as many steps as take a tenth of a second, since a training's follow each other."""
+    timed = lambda steps, rounds: measure(
+        {name: functools.partial(call, steps) for name, call in contenders.items()}, rounds
+    )
+    steps = math.ceil(0.1 / min(timed(1, 1).values()))
+    return {name: turn / steps for name, turn in timed(steps, rounds).items()}
 
 
 def whole_runs(rows: list[str], peers: list[str], args: argparse.Namespace) -> dict[str, dict[str, dict[str, float]]]:
