@@ -1,6 +1,5 @@
 """LSTM and GRU layers, fast everywhere: one product for the inputs of all steps, gradients of their own."""
 
-import functools
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -35,16 +34,16 @@ class LSTM(nn.Module):
         def forget_bias(key, shape, dtype):
             return jnp.zeros(shape, dtype).at[self.features : 2 * self.features].set(1)
 
-        project = Projection(
-            4 * self.features, kernel_init=self.kernel_init, bias_init=forget_bias, dtype=self.dtype, name="input"
-        )
-        projected_TBG = project(x_BTF.swapaxes(0, 1))
+        x_TBF = x_BTF.swapaxes(0, 1).astype(self.dtype)
         if self.is_initializing():
+            inits = {"kernel_init": self.kernel_init, "bias_init": forget_bias}
+            projected_TBG = nn.Dense(4 * self.features, dtype=self.dtype, name="input", **inits)(x_TBF)
             zeros = jnp.zeros(projected_TBG.shape[1:-1] + (self.features,), self.dtype)
             h_TBH = over_time(LSTMStep)(self.features, self.dtype, name="recurrent")((zeros, zeros), projected_TBG)[1]
         else:
-            recurrent = self.variables["params"]["recurrent"]
-            h_TBH = lstm(projected_TBG, recurrent["hidden"]["kernel"].astype(self.dtype))
+            params = jax.tree.map(lambda p: p.astype(self.dtype), self.variables["params"])
+            projected_TBG = product(x_TBF, params["input"]["kernel"])
+            h_TBH = lstm(projected_TBG, params["input"]["bias"], params["recurrent"]["hidden"]["kernel"])
         return h_TBH.swapaxes(0, 1)
 
 
@@ -71,52 +70,66 @@ class LSTMStep(nn.Module):
 
 
 @jax.custom_vjp
-def lstm(projected_TBG: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Every output h_TBH of an LSTM from zeros, of the projected inputs of all steps and the recurrent kernel [H, 4H].
+def lstm(projected_TBG: jax.Array, bias: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Every output h_TBH of an LSTM from zeros, of the projected inputs of all steps, the gates' bias [4H] and the
+    recurrent kernel [H, 4H].
 
     Its loops hold what cannot be done for all steps at once, a product and a few operations on all gates together, and
-    what the gradient needs of a step while it lies in the cache.
+    what the gradients need of a step while it lies in the cache. They write over their inputs, since memory of their
+    own would be filled with zeros first. A step is read `apart`, hence once: if it were also read after it is written,
+    XLA would copy all steps at every step.
     """
-    return _lstm_forward(projected_TBG, kernel)[0]
+    return _lstm_forward(projected_TBG, bias, kernel)[0]
 
 
-def _lstm_forward(projected_TBG, kernel):
+def _lstm_forward(projected_TBG, bias, kernel):
     features = len(kernel)
     # sigmoid(x) = (1 + tanh(x / 2)) / 2, so that one tanh serves the four gates.
     scale_G = np.repeat(np.array([0.5, 0.5, 1, 0.5], kernel.dtype), features)
 
-    def step(carry, projected_BG):
-        h, c = carry
-        gates_BG = jnp.tanh(scale_G * (projected_BG + h @ kernel)) * scale_G + (1 - scale_G)
-        i, f, g, o = jnp.split(gates_BG, 4, axis=-1)
+    @layers.apart
+    def activated(projected_TBG, t, hidden_BG):
+        return jnp.tanh(scale_G * (projected_TBG[t] + bias + hidden_BG)) * scale_G + (1 - scale_G)
+
+    def step(carry, t):
+        h, c, gates_TBG = carry
+        i, f, g, o = jnp.split(activated(gates_TBG, t, h @ kernel), 4, axis=-1)
         new_c = f * c + i * g
         tanh_c = jnp.tanh(new_c)
         h = o * tanh_c
-        # By how much the gradient of c will grow with that of h, and that of each gate with that of c (of o: of h).
-        c_by_h = o * (1 - tanh_c**2)
+        # By how much the gradient of c will grow with those of the next c and of h, and that of each gate with that of
+        # c (of o: of h).
+        c_by_state = jnp.stack([f, o * (1 - tanh_c**2)])
         gates_by_state = [g * i * (1 - i), c * f * (1 - f), i * (1 - g**2), tanh_c * o * (1 - o)]
-        return (h, new_c), (h, f, c_by_h, jnp.concatenate(gates_by_state, axis=-1))
+        return (h, new_c, write(gates_TBG, jnp.concatenate(gates_by_state, axis=-1), t)), (h, c_by_state)
 
     zeros = jnp.zeros_like(projected_TBG[0, :, :features])
-    _, (h, *saved) = jax.lax.scan(step, (zeros, zeros), projected_TBG)
-    return h, (kernel, h, *saved)
+    carry = zeros, zeros, projected_TBG
+    (_, _, gates_by_state), (h, c_by_state) = jax.lax.scan(step, carry, jnp.arange(len(projected_TBG)))
+    return h, (kernel, h, c_by_state, gates_by_state)
 
 
 def _lstm_backward(saved, grad_TBH):
-    kernel, h, f, c_by_h, gates_by_state = saved
+    kernel, h, c_by_state, gates_by_state = saved
     transposed = kernel.T  # Before the loop, whose every step would do so anew.
 
+    @layers.apart
+    def grown(gates_by_state, t, grad_c, grad_h):
+        return jnp.concatenate([grad_c, grad_c, grad_c, grad_h], axis=-1) * gates_by_state[t]
+
     def step(carry, at):
-        grad_h, grad_c = carry
-        grad, f, c_by_h, gates_by_state = at
+        grad_h, grad_c, grad_bias_BG, gates_TBG = carry
+        t, grad, (c_by_next_c, c_by_h) = at
         grad_h += grad
         grad_c += grad_h * c_by_h
-        grad_gates = jnp.concatenate([grad_c, grad_c, grad_c, grad_h], axis=-1) * gates_by_state
-        return (grad_gates @ transposed, grad_c * f), grad_gates
+        grad_gates = grown(gates_TBG, t, grad_c, grad_h)
+        grad_bias_BG += grad_gates
+        return (grad_gates @ transposed, grad_c * c_by_next_c, grad_bias_BG, write(gates_TBG, grad_gates, t)), None
 
-    zeros = jnp.zeros_like(h[0])
-    _, grad_gates = jax.lax.scan(step, (zeros, zeros), (grad_TBH, f, c_by_h, gates_by_state), reverse=True)
-    return grad_gates, layers.kernel_gradient(before(h), grad_gates)
+    zeros = jnp.zeros_like(h[0]), jnp.zeros_like(h[0]), jnp.zeros_like(gates_by_state[0])
+    at = jnp.arange(len(h)), grad_TBH, c_by_state
+    (_, _, grad_bias_BG, grad_TBG), _ = jax.lax.scan(step, (*zeros, gates_by_state), at, reverse=True)
+    return grad_TBG, grad_bias_BG.sum(0), layers.kernel_gradient(before(h), grad_TBG)
 
 
 lstm.defvjp(_lstm_forward, _lstm_backward)
@@ -135,14 +148,16 @@ class GRU(nn.Module):
 
     @nn.compact
     def __call__(self, x_BTF: jax.Array) -> jax.Array:
-        project = Projection(3 * self.features, kernel_init=self.kernel_init, dtype=self.dtype, name="input")
-        projected_TBG = project(x_BTF.swapaxes(0, 1))
+        x_TBF = x_BTF.swapaxes(0, 1).astype(self.dtype)
         if self.is_initializing():
+            project = nn.Dense(3 * self.features, kernel_init=self.kernel_init, dtype=self.dtype, name="input")
+            projected_TBG = project(x_TBF)
             zeros = jnp.zeros(projected_TBG.shape[1:-1] + (self.features,), self.dtype)
             h_TBH = over_time(GRUStep)(self.features, self.dtype, name="recurrent")(zeros, projected_TBG)[1]
         else:
-            recurrent = jax.tree.map(lambda p: p.astype(self.dtype), self.variables["params"]["recurrent"])
-            h_TBH = gru(projected_TBG, recurrent["hidden"]["kernel"], recurrent["new_bias"])
+            params = jax.tree.map(lambda p: p.astype(self.dtype), self.variables["params"])
+            projected_TBG, recurrent = product(x_TBF, params["input"]["kernel"]), params["recurrent"]
+            h_TBH = gru(projected_TBG, params["input"]["bias"], recurrent["hidden"]["kernel"], recurrent["new_bias"])
         return h_TBH.swapaxes(0, 1)
 
 
@@ -166,53 +181,77 @@ class GRUStep(nn.Module):
 
 
 @jax.custom_vjp
-def gru(projected_TBG: jax.Array, kernel: jax.Array, new_bias: jax.Array) -> jax.Array:
-    """Every output h_TBH of a GRU from zeros, of the projected inputs of all steps, the recurrent kernel [H, 3H] and
-    the bias [H] that the reset gate acts on. As `lstm`, it keeps its loops short."""
-    return _gru_forward(projected_TBG, kernel, new_bias)[0]
+def gru(projected_TBG: jax.Array, bias: jax.Array, kernel: jax.Array, new_bias: jax.Array) -> jax.Array:
+    """Every output h_TBH of a GRU from zeros, of the projected inputs of all steps, the gates' bias [3H], the recurrent
+    kernel [H, 3H] and the bias [H] that the reset gate acts on. As `lstm`, it keeps its loops short."""
+    return _gru_forward(projected_TBG, bias, kernel, new_bias)[0]
 
 
-def _gru_forward(projected_TBG, kernel, new_bias):
+def _gru_forward(projected_TBG, bias, kernel, new_bias):
     features = len(kernel)
 
-    def step(h, projected_BG):
-        hidden = h @ kernel
-        reset_update = 0.5 + 0.5 * jnp.tanh(0.5 * (projected_BG + hidden)[:, : 2 * features])
+    @layers.apart
+    def activated(projected_TBG, t, hidden_BG):
+        projected_BG = projected_TBG[t] + bias
+        reset_update = 0.5 + 0.5 * jnp.tanh(0.5 * (projected_BG + hidden_BG)[:, : 2 * features])
         r, z = jnp.split(reset_update, 2, axis=-1)
-        hidden_n = hidden[:, 2 * features :] + new_bias
-        n = jnp.tanh(projected_BG[:, 2 * features :] + r * hidden_n)
+        hidden_n = hidden_BG[:, 2 * features :] + new_bias
+        return r, z, jnp.tanh(projected_BG[:, 2 * features :] + r * hidden_n), hidden_n
+
+    def step(carry, t):
+        h, gates_TBG = carry
+        r, z, n, hidden_n = activated(gates_TBG, t, h @ kernel)
         # By how much the gradients of the new value and of what h gives to each gate will grow with that of h.
         n_by_h = (1 - z) * (1 - n**2)
         hidden_by_h = [n_by_h * hidden_n * r * (1 - r), (h - n) * z * (1 - z), n_by_h * r]
         new_h = n + z * (h - n)
-        return new_h, (new_h, z, n_by_h, jnp.concatenate(hidden_by_h, axis=-1))
+        return (new_h, write(gates_TBG, jnp.concatenate(hidden_by_h, axis=-1), t)), (new_h, jnp.stack([z, n_by_h]))
 
-    zeros = jnp.zeros_like(projected_TBG[0, :, :features])
-    _, (h, *saved) = jax.lax.scan(step, zeros, projected_TBG)
-    return h, (kernel, h, *saved)
+    carry = jnp.zeros_like(projected_TBG[0, :, :features]), projected_TBG
+    (_, hidden_by_h), (h, by_h) = jax.lax.scan(step, carry, jnp.arange(len(projected_TBG)))
+    return h, (kernel, h, by_h, hidden_by_h)
 
 
 def _gru_backward(saved, grad_TBH):
-    kernel, h, z, n_by_h, hidden_by_h = saved
+    kernel, h, by_h, hidden_by_h = saved
     transposed = kernel.T  # Before the loop, whose every step would do so anew.
 
-    def step(carry, at):
-        grad, z, n_by_h, hidden_by_h = at
-        grad_h = carry + grad
-        grad_hidden = jnp.tile(grad_h, 3) * hidden_by_h
-        return grad_h * z + grad_hidden @ transposed, (grad_h * n_by_h, grad_hidden)
+    @layers.apart
+    def grown(hidden_by_h, t, grad_h):
+        return jnp.tile(grad_h, 3) * hidden_by_h[t]
 
-    at = grad_TBH, z, n_by_h, hidden_by_h
-    _, (grad_n, grad_hidden) = jax.lax.scan(step, jnp.zeros_like(h[0]), at, reverse=True)
+    def step(carry, at):
+        grad_h, sum_n, sum_hidden, hidden_TBG = carry
+        t, grad, (z, n_by_h) = at
+        grad_h += grad
+        grad_n, grad_hidden = grad_h * n_by_h, grown(hidden_TBG, t, grad_h)
+        sums = sum_n + grad_n, sum_hidden + grad_hidden
+        return (grad_h * z + grad_hidden @ transposed, *sums, write(hidden_TBG, grad_hidden, t)), grad_n
+
+    zeros = jnp.zeros_like(h[0]), jnp.zeros_like(h[0]), jnp.zeros_like(hidden_by_h[0])
+    at = jnp.arange(len(h)), grad_TBH, by_h
+    (_, *sums, grad_hidden), grad_n = jax.lax.scan(step, (*zeros, hidden_by_h), at, reverse=True)
     features = len(kernel)
-    grad_projected = jnp.concatenate([grad_hidden[..., : 2 * features], grad_n], axis=-1)
-    grad_new_bias = grad_hidden[..., 2 * features :].sum((0, 1))
-    return grad_projected, layers.kernel_gradient(before(h), grad_hidden), grad_new_bias
+    of_projected = lambda grad_n, grad_hidden: jnp.concatenate([grad_hidden[..., : 2 * features], grad_n], axis=-1)
+    sum_n, sum_hidden = (x.sum(0) for x in sums)
+    grad_kernel = layers.kernel_gradient(before(h), grad_hidden)
+    return (
+        of_projected(grad_n, grad_hidden),
+        of_projected(sum_n, sum_hidden),
+        grad_kernel,
+        sum_hidden[2 * features :],
+    )
 
 
 gru.defvjp(_gru_forward, _gru_backward)
 
 
+def write(x_TBH: jax.Array, at_BH: jax.Array, t: jax.Array) -> jax.Array:
+    """The same with these values at step t."""
+    return jax.lax.dynamic_update_index_in_dim(x_TBH, at_BH, t, 0)
+
+
+@layers.apart
 def before(x_TBH: jax.Array) -> jax.Array:
     """Of each step the values of the step before, zeros of the first."""
     return jnp.concatenate([jnp.zeros_like(x_TBH[:1]), x_TBH[:-1]])
@@ -228,8 +267,6 @@ product.defvjp(
     lambda x, kernel: (x @ kernel, (x, kernel)),
     lambda saved, grad: (grad @ saved[1].T, layers.kernel_gradient(saved[0], grad)),
 )
-
-Projection = functools.partial(nn.Dense, dot_general=lambda x, kernel, dimensions, precision: product(x, kernel))
 
 
 def over_time(step: type[nn.Module]) -> type[nn.Module]:

@@ -242,6 +242,35 @@ for layer, shape in (
     assert done.stdout.split() == ["False", "True"] * 7, done.stdout + done.stderr
 
 
+def test_loops_of_recurrent_layers_copy_no_more_than_a_step():
+    """They write over their inputs, of one network as of replicas, on one device as on several."""
+    code = """
+import re
+import jax, jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from audiojax.models import layers, recurrent_layers
+STEPS = 37
+layer = lambda cell: recurrent_layers.Bidirectional(cell, 8, layers.initialiser("lecun_normal"), jnp.float32)
+mesh = jax.make_mesh((2, 4), ("replica", "data"), axis_types=(AxisType.Auto,) * 2)
+for cell in ("lstm", "gru"):
+    def loss(params, x):
+        return (layer(cell).apply(params[1], layer(cell).apply(params[0], x)) ** 2).sum()
+    x = jnp.zeros((4, 8, STEPS, 16))
+    params = [jax.vmap(layer(cell).init, (0, None))(jax.random.split(jax.random.key(0), 4), x[0])] * 2
+    first = lambda tree: jax.tree.map(lambda leaf: leaf[0], tree)
+    put = lambda tree, *axes: jax.device_put(tree, NamedSharding(mesh, PartitionSpec(*axes)))
+    gradient, gradients = jax.grad(loss), jax.vmap(jax.grad(loss))
+    spread = put(params, "replica"), put(x, "replica", "data")
+    for function, args in ((gradient, first((params, x))), (gradients, (params, x)), (gradients, spread)):
+        text = jax.jit(function).lower(*args).compile().as_text()
+        bodies = set(re.findall(r"body=%([\\w.]+)", text))
+        loops = [part for part in text.split("\\n\\n") if part.split(" ")[0].strip("%\\n") in bodies]
+        print(len(loops), len(re.findall(rf"= f32.[^ ]*\\b{STEPS}\\b[^ ]* copy", "".join(loops))))
+"""
+    done = run_on_eight_devices(code)
+    assert done.stdout.split() == ["8", "0"] * 6, done.stdout + done.stderr  # There and back, of two layers each way.
+
+
 REPLICAS_OF_AN_LSTM = """
 import os
 if hasattr(os, "sched_setaffinity"):
