@@ -18,13 +18,16 @@ EVALUATION = PartitionSpec("data")  # [batch, ...]
 
 
 def start() -> None:
-    """Readies JAX for a run: what it compiles is kept for the next start, and the processes of one run join.
+    """Readies JAX for a run: what it compiles is kept for the next start, each core can be a device of its own (else as
+    JAX_NUM_CPU_DEVICES says), and the processes of one run join.
 
     The processes find each other by JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, else as the cluster
     (Slurm, TPU pod) tells; a single process stays alone. JAX_COMPILATION_CACHE_DIR moves the cache.
     """
     if not jax.config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", str(pathlib.Path("~/.cache/audiojax/xla").expanduser()))
+    if "JAX_NUM_CPU_DEVICES" not in os.environ:
+        jax.config.update("jax_num_cpu_devices", os.cpu_count())
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     if "JAX_COORDINATOR_ADDRESS" in os.environ:
@@ -35,25 +38,31 @@ def start() -> None:
         jax.distributed.initialize()
 
 
-def make_mesh(replicas: int, batch_size: int) -> Mesh:
-    """All devices as replica × data: as many replicas side by side as divide both, the rest share each batch.
+def devices(cpu_devices: int) -> list[jax.Device]:
+    """All accelerators or, without them, the first `cpu_devices` of each host, as far as it has so many."""
+    if jax.default_backend() != "cpu":
+        return jax.devices()
+    return [device for process in range(jax.process_count()) for device in jax.local_devices(process)[:cpu_devices]]
+
+
+def make_mesh(replicas: int, batch_size: int, cpu_devices: int) -> Mesh:
+    """`devices` as replica × data: as many replicas side by side as divide both, the rest share each batch.
 
     Raises:
       ConfigError: the batch cannot be cut evenly.
     """
-    devices = jax.device_count()
-    replica = math.gcd(replicas, devices)
-    if batch_size % (devices // replica):
-        raise ConfigError(
-            f"batch_size={batch_size} is no multiple of the {devices // replica} devices that share a batch."
-        )
+    used = devices(cpu_devices)
+    replica = math.gcd(replicas, len(used))
+    data = len(used) // replica
+    if batch_size % data:
+        raise ConfigError(f"batch_size={batch_size} is no multiple of the {data} devices that share a batch.")
     auto = (AxisType.Auto, AxisType.Auto)
-    return jax.make_mesh((replica, devices // replica), ("replica", "data"), axis_types=auto)
+    return jax.make_mesh((replica, data), ("replica", "data"), axis_types=auto, devices=used)
 
 
-def memory_bytes() -> int:
+def memory_bytes(mesh: Mesh) -> int:
     """Of a device of this process; of the CPU its share of the host's."""
-    host_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // jax.local_device_count()
+    host_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // len(mesh.local_devices)
     return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", host_bytes)
 
 

@@ -116,7 +116,7 @@ class Trainer:
         parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params)) // self._config.replicas
         told = f"{parameters:,} parameters" + f" × {self._config.replicas}" * (self._config.replicas > 1)
         console.say(f"{told}: {needed_gb:.3g} GB with gradients, optimiser and what validation chose")
-        if needed_gb > (there_gb := meshes.memory_bytes() / 1e9):
+        if needed_gb > (there_gb := meshes.memory_bytes(self._mesh) / 1e9):
             raise ConfigError(
                 f"{told} need {needed_gb:.3g} GB, and a device has {there_gb:.3g} GB: take shorter clips"
                 " (data.segment.seconds), narrower layers, or fewer replicas."

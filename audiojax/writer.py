@@ -154,9 +154,9 @@ def write_atomically(path: pathlib.Path, text: str) -> None:
     temporary.replace(path)
 
 
-def provenance() -> dict:
-    """device, versions and commit of this program, as far as they are known."""
-    kinds = sorted({device.device_kind for device in jax.devices()})
+def provenance(devices: list[jax.Device]) -> dict:
+    """device, versions and commit of this program, as far as they are known. devices: those of the run."""
+    kinds = sorted({device.device_kind for device in devices})
     commit, versions = "", {"python": platform.python_version()}
     with contextlib.suppress(OSError):  # A host may have no git, and an installed copy no history.
         command, here = ["git", "describe", "--always", "--dirty"], pathlib.Path(__file__).parent
@@ -164,5 +164,5 @@ def provenance() -> dict:
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # A checkout need not be installed.
             versions[package] = importlib.metadata.version(package)
-    device = f"{jax.device_count()} × {', '.join(kinds)} ({platform.machine()})"
+    device = f"{len(devices)} × {', '.join(kinds)} ({platform.machine()})"
     return {"device": device, "versions": versions, "commit": commit or None}

@@ -2,8 +2,7 @@
 
 One train step: forward pass, loss, gradients, Adam, on features of noise in the row's own shapes and batch size;
 float32. Front ends and augmentation are left out. Every framework has a process of its own, which keeps memory as
-launch.py does, and they take turns, of as many steps as take a tenth of a second. With JAX_NUM_CPU_DEVICES=2 our
-networks, GANs apart, train on two devices, which share each batch.
+launch.py does, and they take turns, of as many steps as take a tenth of a second.
 
 With --runs whole runs of rows of Li's study, on real data prepared in --data_dir: the study's ten epochs, batches of
 64, from the command to the scores of all splits; frameworks take turns, three each. What goes into the start
@@ -91,7 +90,7 @@ def model_of(config, classes: int):
 
 
 def by_audiojax(config, x: np.ndarray, label: np.ndarray, classes: int, variables: dict):
-    """A call that trains our network by a step and waits for it; all devices share the batch."""
+    """A call that trains our network by a step and waits for it; the row's devices share the batch."""
     import jax
     import optax
 
@@ -118,7 +117,7 @@ def by_audiojax(config, x: np.ndarray, label: np.ndarray, classes: int, variable
         updates, moments = optimiser.update(gradient, moments)
         return optax.apply_updates(params, updates), rest, moments
 
-    devices = mesh.make_mesh(1, len(x))
+    devices = mesh.make_mesh(1, len(x), config.cpu_devices)
     replicated = jax.sharding.NamedSharding(devices, mesh.REPLICATED)
     compiled = jax.jit(train, donate_argnums=0, out_shardings=replicated)
     state = jax.device_put((params, rest, optimiser.init(params)), replicated)
@@ -219,6 +218,10 @@ class Contender:
 
 def serve(asked, framework: str, *arguments) -> None:
     """Trains by as many steps as it is asked for each time, until the other end is closed."""
+    if framework == "audiojax":
+        from audiojax import mesh
+
+        mesh.start()
     is_gan = arguments[0].task.name == "gan"
     match framework.split("-"):
         case ["audiojax"] if is_gan:

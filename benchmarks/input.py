@@ -61,7 +61,7 @@ def read_windows(folder: str, kind: str, batches: int) -> None:
     data.segment.seconds = 3.0
     protocol = dict(train="all", valid="all", test="all", unit="group", valid_fraction=0.15, test_fraction=0.3)
     parts, *_ = splits.make_parts(prepared, protocol, data)
-    mesh = meshes.make_mesh(1, BATCH)
+    mesh = meshes.make_mesh(1, BATCH, cpu_devices=1)
     source = single.open_source(data, prepared, parts, mesh)
     arrays, examples = source.data("train"), len(parts["train"].id)
     rows = lambda call: order.train_rows(examples, [0], BATCH, call, call + 1)

@@ -60,6 +60,7 @@ def base() -> ConfigDict:
             select="",  # metric by which validation chooses the step
             keep=2,  # checkpoints
             steps_per_call=1,
+            cpu_devices=1,  # a core each or more, that share the replicas and batches where there are no accelerators
             dtype="float32",
         )
     )

@@ -15,14 +15,14 @@ import pytest
 
 from audiojax import mesh
 
-EIGHT_DEVICES = "--xla_force_host_platform_device_count=8"
+EIGHT_DEVICES = {"JAX_NUM_CPU_DEVICES": "8"}
 ROOT = pathlib.Path(__file__).parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
 def run_on_eight_devices(code: str) -> subprocess.CompletedProcess:
     """A process of its own, with what it printed, that runs this Python code on eight CPU devices."""
-    environment = os.environ | {"XLA_FLAGS": EIGHT_DEVICES, "JAX_PLATFORMS": "cpu"}
+    environment = os.environ | EIGHT_DEVICES | {"JAX_PLATFORMS": "cpu"}
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment)
 
 

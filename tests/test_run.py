@@ -197,7 +197,8 @@ def test_eight_devices_give_the_single_device_result(reference, data_dir, tmp_pa
         *SMALL_LI_FLAGS,
         f"--workdir={tmp_path / 'run'}",
         f"--data_dir={data_dir}",
-        XLA_FLAGS=EIGHT_DEVICES,
+        "--config.cpu_devices=8",
+        **EIGHT_DEVICES,
     )
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "run" / "result.json").read_text())["device"].startswith("8 ×")
@@ -260,7 +261,7 @@ def test_replicas_end_where_their_single_runs_do(data_dir, tmp_path):
 def test_replicas_on_the_replica_axis_of_the_mesh(data_dir, tmp_path):
     flags = [*SMALL_LI_FLAGS, "--config.replicas=4", f"--data_dir={data_dir}"]
     alone = launch(*flags, f"--workdir={tmp_path / 'one'}")
-    spread = launch(*flags, f"--workdir={tmp_path / 'eight'}", XLA_FLAGS=EIGHT_DEVICES)
+    spread = launch(*flags, "--config.cpu_devices=8", f"--workdir={tmp_path / 'eight'}", **EIGHT_DEVICES)
     assert alone.returncode == spread.returncode == 0, alone.stderr + spread.stderr
     assert_close(outcome(tmp_path / "one"), outcome(tmp_path / "eight"))
 

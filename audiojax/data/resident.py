@@ -51,8 +51,8 @@ class Resident:
         return {"input": filled, "length": length, "label": data["label"][rows], "weight": data["weight"][rows]}
 
 
-def fits(prepared: Prepared, parts: dict[str, Part]) -> bool:
+def fits(prepared: Prepared, parts: dict[str, Part], mesh: jax.sharding.Mesh) -> bool:
     """Whether the splits of the parts take at most half of a device's memory, and can be indexed there."""
     inputs = [prepared.inputs(split) for split in {part.split for part in parts.values()}]
-    small = sum(array.nbytes for array in inputs) <= meshes.memory_bytes() / 2
+    small = sum(array.nbytes for array in inputs) <= meshes.memory_bytes(mesh) / 2
     return small and all(len(array) < 2**31 for array in inputs)

@@ -166,7 +166,8 @@ def judge_parts(
 
 def score(judging: single.Loaded, prepared: Prepared, parts: dict[str, splits.Part]) -> dict[str, Scores]:
     """The parts' scores by the classifier."""
-    config, mesh = judging.config, meshes.make_mesh(judging.config.replicas, judging.config.batch_size)
+    config = judging.config
+    mesh = meshes.make_mesh(config.replicas, config.batch_size, config.cpu_devices)
     source = single.open_source(config.data, prepared, parts, mesh)
     evaluator = Evaluator(judging.task, source, parts, mesh, config.eval_batch_size, config.replicas)
     return {name: evaluator.scores(name, judging.best.params, judging.best.model_state) for name in parts}

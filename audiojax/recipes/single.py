@@ -140,7 +140,7 @@ def fit(
     with the data, the task, the writer, and what `Trainer.run` calls it with.
     """
     total_steps, _ = duration(config, len(data.parts["train"].id))
-    mesh = meshes.make_mesh(config.replicas, config.batch_size)
+    mesh = meshes.make_mesh(config.replicas, config.batch_size, config.cpu_devices)
     source = open_source(config.data, data.prepared, data.parts, mesh)
     prior_K = splits.class_shares(data.parts["train"], len(data.classes))
     task = find_task(config.task.name)(config, prior_K, total_steps)
@@ -226,7 +226,7 @@ def facts(config, data: Data) -> dict:
         "skipped": prepared.skipped,
         "notes": data.notes,
         "classes": data.classes,
-    } | provenance()
+    } | provenance(meshes.devices(config.cpu_devices))
 
 
 def load(folder: pathlib.Path) -> Loaded:
@@ -346,7 +346,7 @@ def open_source(data, prepared: prepared_data.Prepared, parts: dict[str, splits.
     if kind not in ("auto", "resident", "stream"):
         raise ConfigError(f"data.source={kind!r} is unknown; sources: auto, resident, stream.")
     pad = data.segment.pad if any((part.length < part.steps).any() for part in parts.values()) else "none"
-    if kind == "resident" or (kind == "auto" and resident.fits(prepared, parts)):
+    if kind == "resident" or (kind == "auto" and resident.fits(prepared, parts, mesh)):
         return resident.Resident(prepared, parts, pad, mesh)
     pipeline = import_tensorflow("audiojax.data.pipeline", "data.source=stream reads by tf.data")
     return pipeline.Stream(prepared, parts, pad, mesh)
