@@ -107,12 +107,18 @@ class Dropout(nn.Module):
 
 
 def apart(function: Callable) -> Callable:
-    """A function that XLA compiles by itself, so that what it returns is computed once.
+    """A function that XLA on CPU compiles by itself, so that what it returns is computed once.
 
-    Else XLA on CPU computes anew what is no product wherever it is used, such as a gradient at each place of a pool's
-    window; it drops `jax.lax.optimization_barrier` before it decides that.
+    Else it computes anew what is no product wherever it is used, such as a gradient at each place of a pool's window;
+    it drops `jax.lax.optimization_barrier` before it decides that.
     """
-    return lambda *args: set_xla_metadata(jax.jit(function)(*args), inlineable="false")
+
+    def call(*args):
+        if jax.default_backend() != "cpu":
+            return function(*args)
+        return set_xla_metadata(jax.jit(function)(*args), inlineable="false")
+
+    return call
 
 
 def one_by_one(function: Callable) -> Callable:

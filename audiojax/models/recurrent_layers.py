@@ -1,6 +1,7 @@
 """LSTM and GRU layers, fast everywhere: one product for the inputs of all steps, gradients of their own."""
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -75,9 +76,7 @@ def lstm(projected_TBG: jax.Array, bias: jax.Array, kernel: jax.Array) -> jax.Ar
     recurrent kernel [H, 4H].
 
     Its loops hold what cannot be done for all steps at once, a product and a few operations on all gates together, and
-    what the gradients need of a step while it lies in the cache. They write over their inputs, since memory of their
-    own would be filled with zeros first. A step is read `apart`, hence once: if it were also read after it is written,
-    XLA would copy all steps at every step.
+    what the gradients need of a step while it lies in the cache.
     """
     return _lstm_forward(projected_TBG, bias, kernel)[0]
 
@@ -87,13 +86,10 @@ def _lstm_forward(projected_TBG, bias, kernel):
     # sigmoid(x) = (1 + tanh(x / 2)) / 2, so that one tanh serves the four gates.
     scale_G = np.repeat(np.array([0.5, 0.5, 1, 0.5], kernel.dtype), features)
 
-    @layers.apart
-    def activated(projected_TBG, t, hidden_BG):
-        return jnp.tanh(scale_G * (projected_TBG[t] + bias + hidden_BG)) * scale_G + (1 - scale_G)
-
-    def step(carry, t):
-        h, c, gates_TBG = carry
-        i, f, g, o = jnp.split(activated(gates_TBG, t, h @ kernel), 4, axis=-1)
+    def step(carry, projected_BG, _):
+        h, c = carry
+        gates_BG = jnp.tanh(scale_G * (projected_BG + bias + h @ kernel)) * scale_G + (1 - scale_G)
+        i, f, g, o = jnp.split(gates_BG, 4, axis=-1)
         new_c = f * c + i * g
         tanh_c = jnp.tanh(new_c)
         h = o * tanh_c
@@ -101,11 +97,10 @@ def _lstm_forward(projected_TBG, bias, kernel):
         # c (of o: of h).
         c_by_state = jnp.stack([f, o * (1 - tanh_c**2)])
         gates_by_state = [g * i * (1 - i), c * f * (1 - f), i * (1 - g**2), tanh_c * o * (1 - o)]
-        return (h, new_c, write(gates_TBG, jnp.concatenate(gates_by_state, axis=-1), t)), (h, c_by_state)
+        return (h, new_c), jnp.concatenate(gates_by_state, axis=-1), (h, c_by_state)
 
     zeros = jnp.zeros_like(projected_TBG[0, :, :features])
-    carry = zeros, zeros, projected_TBG
-    (_, _, gates_by_state), (h, c_by_state) = jax.lax.scan(step, carry, jnp.arange(len(projected_TBG)))
+    _, gates_by_state, (h, c_by_state) = scan_over(step, (zeros, zeros), projected_TBG, None)
     return h, (kernel, h, c_by_state, gates_by_state)
 
 
@@ -113,23 +108,17 @@ def _lstm_backward(saved, grad_TBH):
     kernel, h, c_by_state, gates_by_state = saved
     transposed = kernel.T  # Before the loop, whose every step would do so anew.
 
-    @layers.apart
-    def grown(gates_by_state, t, grad_c, grad_h):
-        return jnp.concatenate([grad_c, grad_c, grad_c, grad_h], axis=-1) * gates_by_state[t]
-
-    def step(carry, at):
-        grad_h, grad_c, grad_bias_BG, gates_TBG = carry
-        t, grad, (c_by_next_c, c_by_h) = at
+    def step(carry, gates_by_state, at):
+        grad_h, grad_c, grad_bias_BG = carry
+        grad, (c_by_next_c, c_by_h) = at
         grad_h += grad
         grad_c += grad_h * c_by_h
-        grad_gates = grown(gates_TBG, t, grad_c, grad_h)
-        grad_bias_BG += grad_gates
-        return (grad_gates @ transposed, grad_c * c_by_next_c, grad_bias_BG, write(gates_TBG, grad_gates, t)), None
+        grad_gates = jnp.concatenate([grad_c, grad_c, grad_c, grad_h], axis=-1) * gates_by_state
+        return (grad_gates @ transposed, grad_c * c_by_next_c, grad_bias_BG + grad_gates), grad_gates, None
 
     zeros = jnp.zeros_like(h[0]), jnp.zeros_like(h[0]), jnp.zeros_like(gates_by_state[0])
-    at = jnp.arange(len(h)), grad_TBH, c_by_state
-    (_, _, grad_bias_BG, grad_TBG), _ = jax.lax.scan(step, (*zeros, gates_by_state), at, reverse=True)
-    return grad_TBG, grad_bias_BG.sum(0), layers.kernel_gradient(before(h), grad_TBG)
+    carry, grad_gates, _ = scan_over(step, zeros, gates_by_state, (grad_TBH, c_by_state), reverse=True)
+    return grad_gates, carry[-1].sum(0), layers.kernel_gradient(before(h), grad_gates)
 
 
 lstm.defvjp(_lstm_forward, _lstm_backward)
@@ -190,25 +179,20 @@ def gru(projected_TBG: jax.Array, bias: jax.Array, kernel: jax.Array, new_bias: 
 def _gru_forward(projected_TBG, bias, kernel, new_bias):
     features = len(kernel)
 
-    @layers.apart
-    def activated(projected_TBG, t, hidden_BG):
-        projected_BG = projected_TBG[t] + bias
-        reset_update = 0.5 + 0.5 * jnp.tanh(0.5 * (projected_BG + hidden_BG)[:, : 2 * features])
+    def step(h, projected_BG, _):
+        projected_BG, hidden = projected_BG + bias, h @ kernel
+        reset_update = 0.5 + 0.5 * jnp.tanh(0.5 * (projected_BG + hidden)[:, : 2 * features])
         r, z = jnp.split(reset_update, 2, axis=-1)
-        hidden_n = hidden_BG[:, 2 * features :] + new_bias
-        return r, z, jnp.tanh(projected_BG[:, 2 * features :] + r * hidden_n), hidden_n
-
-    def step(carry, t):
-        h, gates_TBG = carry
-        r, z, n, hidden_n = activated(gates_TBG, t, h @ kernel)
+        hidden_n = hidden[:, 2 * features :] + new_bias
+        n = jnp.tanh(projected_BG[:, 2 * features :] + r * hidden_n)
         # By how much the gradients of the new value and of what h gives to each gate will grow with that of h.
         n_by_h = (1 - z) * (1 - n**2)
         hidden_by_h = [n_by_h * hidden_n * r * (1 - r), (h - n) * z * (1 - z), n_by_h * r]
         new_h = n + z * (h - n)
-        return (new_h, write(gates_TBG, jnp.concatenate(hidden_by_h, axis=-1), t)), (new_h, jnp.stack([z, n_by_h]))
+        return new_h, jnp.concatenate(hidden_by_h, axis=-1), (new_h, jnp.stack([z, n_by_h]))
 
-    carry = jnp.zeros_like(projected_TBG[0, :, :features]), projected_TBG
-    (_, hidden_by_h), (h, by_h) = jax.lax.scan(step, carry, jnp.arange(len(projected_TBG)))
+    zeros = jnp.zeros_like(projected_TBG[0, :, :features])
+    _, hidden_by_h, (h, by_h) = scan_over(step, zeros, projected_TBG, None)
     return h, (kernel, h, by_h, hidden_by_h)
 
 
@@ -216,21 +200,16 @@ def _gru_backward(saved, grad_TBH):
     kernel, h, by_h, hidden_by_h = saved
     transposed = kernel.T  # Before the loop, whose every step would do so anew.
 
-    @layers.apart
-    def grown(hidden_by_h, t, grad_h):
-        return jnp.tile(grad_h, 3) * hidden_by_h[t]
-
-    def step(carry, at):
-        grad_h, sum_n, sum_hidden, hidden_TBG = carry
-        t, grad, (z, n_by_h) = at
+    def step(carry, hidden_by_h, at):
+        grad_h, sum_n, sum_hidden = carry
+        grad, (z, n_by_h) = at
         grad_h += grad
-        grad_n, grad_hidden = grad_h * n_by_h, grown(hidden_TBG, t, grad_h)
-        sums = sum_n + grad_n, sum_hidden + grad_hidden
-        return (grad_h * z + grad_hidden @ transposed, *sums, write(hidden_TBG, grad_hidden, t)), grad_n
+        grad_n, grad_hidden = grad_h * n_by_h, jnp.tile(grad_h, 3) * hidden_by_h
+        carry = grad_h * z + grad_hidden @ transposed, sum_n + grad_n, sum_hidden + grad_hidden
+        return carry, grad_hidden, grad_n
 
     zeros = jnp.zeros_like(h[0]), jnp.zeros_like(h[0]), jnp.zeros_like(hidden_by_h[0])
-    at = jnp.arange(len(h)), grad_TBH, by_h
-    (_, *sums, grad_hidden), grad_n = jax.lax.scan(step, (*zeros, hidden_by_h), at, reverse=True)
+    (_, *sums), grad_hidden, grad_n = scan_over(step, zeros, hidden_by_h, (grad_TBH, by_h), reverse=True)
     features = len(kernel)
     of_projected = lambda grad_n, grad_hidden: jnp.concatenate([grad_hidden[..., : 2 * features], grad_n], axis=-1)
     sum_n, sum_hidden = (x.sum(0) for x in sums)
@@ -246,9 +225,33 @@ def _gru_backward(saved, grad_TBH):
 gru.defvjp(_gru_forward, _gru_backward)
 
 
-def write(x_TBH: jax.Array, at_BH: jax.Array, t: jax.Array) -> jax.Array:
-    """The same with these values at step t."""
-    return jax.lax.dynamic_update_index_in_dim(x_TBH, at_BH, t, 0)
+def scan_over(step: Callable, carry: Any, over_TBG: jax.Array, xs: Any, reverse: bool = False) -> tuple:
+    """`jax.lax.scan` of step(carry, over_BG, x) to (carry, another over_BG, y): the last carry, the others, all y.
+
+    On CPU the others are written over the first ones, since XLA would fill memory of their own with zeros beforehand. A
+    step is `apart`, since XLA copies all of them at every step where one is read when it may have been written.
+    """
+    if jax.default_backend() != "cpu":
+
+        def plain(carry, at):
+            carry, over_BG, y = step(carry, *at)
+            return carry, (over_BG, y)
+
+        carry, (over_TBG, ys) = jax.lax.scan(plain, carry, (over_TBG, xs), reverse=reverse)
+        return carry, over_TBG, ys
+
+    @layers.apart
+    def read_and_step(carry, over_TBG, t, x):
+        return step(carry, over_TBG[t], x)
+
+    def in_place(carry, at):
+        (carry, over_TBG), (t, x) = carry, at
+        carry, over_BG, y = read_and_step(carry, over_TBG, t, x)
+        return (carry, jax.lax.dynamic_update_index_in_dim(over_TBG, over_BG, t, 0)), y
+
+    steps = jnp.arange(len(over_TBG))
+    (carry, over_TBG), ys = jax.lax.scan(in_place, (carry, over_TBG), (steps, xs), reverse=reverse)
+    return carry, over_TBG, ys
 
 
 @layers.apart

@@ -183,10 +183,12 @@ def test_lstm_equals_flax_lstm_cell_in_values_and_gradients():
     )
 
 
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
 @pytest.mark.parametrize("steps", [3, 20])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_recurrent_layers_compute_what_their_scans_define(cell, dtype, steps):
+def test_recurrent_layers_compute_what_their_scans_define(cell, dtype, steps, backend, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)  # The loops for others can be run on a CPU too.
     with jax.enable_x64(dtype == "float64"):
         layer = recurrent_layers.recurrent(cell, 4, layers.initialiser("lecun_normal"), jnp.dtype(dtype))
         x = jax.random.normal(jax.random.key(1), (3, steps, 5), dtype)
