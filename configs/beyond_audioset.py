@@ -40,10 +40,10 @@ On 8,864 validation clips, 13,296 to train (all with competition; two seeds diff
   self-attention over the steps 0.270, 0.953; dropout 0.4 0.283, 0.954. Members that share their weights, each with a
   loss of its own (Gorishniy et al. 2025), two of them on 2,048 units: 0.279, 0.955 for 0.279, 0.954; two without
   dropout of the steps on 4,096: 0.285, 0.954. A linear map of all classes' logits fitted to 6,200 of the validation
-  clips, on the others: 0.315, 0.957 for five networks' 0.315, 0.956. Of one network each of decision_level, multi_level and
-  multi_head, which have 0.293, 0.957 together, a map or a hidden layer on their mean logits (5,900 clips, on the 2,900
-  others): 0.319, 0.956 for 0.329, 0.960; another share of competition, ranks or standardised logits, other weights:
-  mAUC at most 0.0004 higher, and then mAP lower.
+  clips, on the others: 0.315, 0.957 for five networks' 0.315, 0.956. Of one network each of decision_level, multi_level
+  and multi_head, which have 0.293, 0.957 together, a map or a hidden layer on their mean logits (5,900 clips, on the
+  2,900 others): 0.319, 0.956 for 0.329, 0.960; another share of competition, ranks or standardised logits, other
+  weights: mAUC at most 0.0004 higher, and then mAP lower.
 
 No gain, each against the network of its time: multi_head that competed in training too (0.331, 0.956), then with
 seconds drawn anew from the clip's (0.330, 0.956), noise of 0.3 on them (0.330, 0.956), 8 heads (0.329, 0.955), weight
