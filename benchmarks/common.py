@@ -12,6 +12,8 @@ from collections.abc import Callable
 
 import jax
 
+from audiojax import mesh
+
 
 def measure(contenders: dict[str, Callable], rounds: int) -> dict[str, float]:
     """Median seconds of each contender's call, which must return once its work is done.
@@ -46,7 +48,7 @@ def report(name: str, ratios: dict[str, float], figures: dict[str, float]) -> No
     machine = {
         "device": device.device_kind,
         "devices": jax.device_count(),
-        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpus": mesh.cores(),
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "system": f"{platform.system()} {platform.machine()}",
     }
