@@ -1,5 +1,5 @@
-"""Convolutions, fast on CPU: with few multiplications where channels are many, as products of patches where these are
-small, else as XLA has them."""
+"""Convolutions, fast on CPU: with few multiplications where channels are many, as products of patches or of lines where
+these are small, else as XLA has them; a few clips at a time, so that what is laid out for them stays in the cache."""
 
 import functools
 import math
@@ -14,9 +14,9 @@ from audiojax.models import layers
 
 POINTS = (0, 3 / 4, -3 / 4, 3 / 2, -3 / 2)  # and infinity: half the rounding error of 0, ±1, ±2, all exact in binary
 TILE = len(POINTS) + 1
-LEAST_CHANNELS = {1: 2048, 2: 1024}  # by axes: in times out, from which on a convolution by points is faster
-LEAST_FILTERS = 8  # of an image: fewer take XLA twice as long, so a kernel is filled up with zeros
+LEAST_CHANNELS = 512  # in times out, from which on a convolution by points is faster
 LARGEST_PATCHES = 2.75  # times as large as the input, up to which a convolution by patches is faster
+POINTS_BYTES, PATCHES_BYTES = 2**23, 2**22  # of the clips that are laid out at a time, with 2 MB of L2 and 32 of L3
 
 
 def convolve(x: jax.Array, kernel: jax.Array, strides, padding, **options) -> jax.Array:
@@ -27,9 +27,8 @@ def convolve(x: jax.Array, kernel: jax.Array, strides, padding, **options) -> ja
     """
     *widths, channels, filters = kernel.shape
     size = x.shape[1:-1]
-    plain = lambda x, kernel: jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
-    forward = lambda x, kernel: (plain(x, kernel), x)
-    gradients = lambda x, kernel, grad: jax.vjp(plain, x, kernel)[1](grad)
+    forward = plain = lambda x, kernel: (jax.lax.conv_general_dilated(x, kernel, strides, padding, **options), x)
+    gradients = lambda x, kernel, grad: jax.vjp(lambda *of: plain(*of)[0], x, kernel)[1](grad)
     spread = max(*options["lhs_dilation"], *options["rhs_dilation"], options["feature_group_count"]) > 1
     if jax.default_backend() == "cpu" and not spread:
         pads = jax.lax.padtype_to_pads(size, widths, strides, padding) if isinstance(padding, str) else padding
@@ -40,17 +39,20 @@ def convolve(x: jax.Array, kernel: jax.Array, strides, padding, **options) -> ja
             whole = (size[0] + before + after - width) // stride * stride + width
             folded = moved(x, [before], [whole]).reshape(len(x), -1, stride * channels)
             return convolve(folded, kernel.reshape(-1, stride * channels, filters), (1,), ((0, 0),), **options)
-        enough = channels * filters >= LEAST_CHANNELS.get(len(size), np.inf)
+        enough = channels * filters >= LEAST_CHANNELS and len(size) <= 2
         exact = x.dtype in (jnp.float32, jnp.float64)
         if fits and enough and exact and max(strides) == 1 and {*widths} <= {2, 3}:
-            forward = layers.apart(lambda x, kernel: convolve_by_points(x, kernel, pads))
+            forward = lambda x, kernel: convolve_by_points(x, kernel, pads)
             gradients = lambda *saved_and_grad: gradients_by_points(*saved_and_grad, size, pads)
+            forward, gradients = by_turns(forward, gradients, x, kernel, POINTS_BYTES)
         elif fits and (channels == 1 or math.prod(widths) <= LARGEST_PATCHES * math.prod(strides)):
-            forward = layers.apart(lambda x, kernel: convolve_by_patches(x, kernel, strides, pads))
+            forward = lambda x, kernel: convolve_by_patches(x, kernel, strides, pads)
             gradients = lambda *saved_and_grad: gradients_by_patches(*saved_and_grad, size, strides, pads)
-        elif len(size) == 2 and filters < LEAST_FILTERS:
-            filled = lambda kernel: jnp.pad(kernel, [(0, 0)] * 3 + [(0, LEAST_FILTERS - filters)])
-            forward = lambda x, kernel: (plain(x, filled(kernel))[..., :filters], x)
+            forward, gradients = by_turns(forward, gradients, x, kernel, PATCHES_BYTES)
+        elif fits and max(strides) == 1 and (len(size) == 2 or filters <= 8):
+            forward = lambda x, kernel: convolve_by_lines(x, kernel, pads)
+            gradients = lambda *saved_and_grad: gradients_by_lines(*saved_and_grad, size, pads)
+            forward, gradients = by_turns(forward, gradients, x, kernel, PATCHES_BYTES)
 
     forward, backward = layers.one_by_one(forward), layers.one_by_one(gradients)
     convolution = jax.custom_vjp(lambda x, kernel: forward(x, kernel)[0])
@@ -61,6 +63,46 @@ def convolve(x: jax.Array, kernel: jax.Array, strides, padding, **options) -> ja
 
     convolution.defvjp(saving, lambda saved, grad: backward(*saved, grad))
     return convolution(x, kernel)
+
+
+def by_turns(forward: Callable, gradients: Callable, x: jax.Array, kernel: jax.Array, most_bytes: int):
+    """A convolution and its gradients, of as many clips at a time as are laid out in so many bytes; at least one.
+
+    forward: (x, kernel) to the convolution and what is laid out; gradients: of this, the kernel and the gradient. In
+    turns these lay out anew, in the cache, what is else kept from the forward pass.
+    """
+    one = jax.eval_shape(forward, x[:1], kernel)[1]
+    shards = jax.sharding.get_abstract_mesh().shape.get("data", 1)  # Each of them has a part in every turn.
+    counts = [n for n in range(1, len(x) + 1) if len(x) % n == 0 and n % math.gcd(shards, len(x)) == 0]
+    clips = max([n for n in counts if n * one.size * one.dtype.itemsize <= most_bytes], default=counts[0])
+    if clips == len(x):
+        return layers.apart(forward), gradients
+    in_turns = lambda x: x.reshape(clips, -1, *x.shape[1:])
+    turn_of = lambda x, turn: jax.lax.dynamic_index_in_dim(x, turn, 1, keepdims=False)
+    put = lambda x, part, turn: jax.lax.dynamic_update_index_in_dim(x, part, turn, 1)
+    turns = len(x) // clips
+
+    def forward_by_turns(x, kernel):
+        parts = in_turns(x)
+        of_turn = lambda turn: forward(turn_of(parts, turn), kernel)[0]
+        out = jax.eval_shape(of_turn, 0)
+        out = jnp.zeros((clips, turns, *out.shape[1:]), out.dtype)
+        out = jax.lax.fori_loop(0, turns, lambda turn, out: put(out, of_turn(turn), turn), out)
+        return out.reshape(len(x), *out.shape[2:]), x
+
+    def gradients_by_turns(x, kernel, grad):
+        parts, grads = in_turns(x), in_turns(grad)
+
+        def add(turn, so_far):
+            grad_x, grad_kernel = so_far
+            _, laid_out = forward(turn_of(parts, turn), kernel)
+            of_x, of_kernel = gradients(laid_out, kernel, turn_of(grads, turn))
+            return put(grad_x, of_x, turn), grad_kernel + of_kernel
+
+        grad_x, grad_kernel = jax.lax.fori_loop(0, turns, add, (jnp.zeros_like(parts), jnp.zeros_like(kernel)))
+        return grad_x.reshape(x.shape), grad_kernel
+
+    return forward_by_turns, gradients_by_turns
 
 
 def convolve_by_points(x: jax.Array, kernel: jax.Array, pads) -> tuple[jax.Array, jax.Array]:
@@ -164,7 +206,6 @@ def gradients_by_patches(
 ) -> tuple[jax.Array, jax.Array]:
     """Gradients of `convolve_by_patches` of x, whose axes have these sizes, and of the kernel."""
     widths, axes = kernel.shape[:-2], len(size)
-    flat = lambda x: x.reshape(-1, x.shape[-1])  # Faster than over several axes.
     grad_kernel = layers.kernel_gradient(flat(patches), flat(grad)).reshape(kernel.shape)
 
     @layers.apart
@@ -176,6 +217,51 @@ def gradients_by_patches(
 
     grad_patches = grad @ kernel.reshape(-1, kernel.shape[-1]).T
     return places_of_x(grad_patches.reshape(*grad.shape[:-1], *widths, -1)), grad_kernel
+
+
+def convolve_by_lines(x: jax.Array, kernel: jax.Array, pads) -> tuple[jax.Array, jax.Array]:
+    """Convolution without strides as a product, and what its gradients need of x: at each place what a kernel meets
+    there that is one place wide along the last axis. The product has that kernel's results for each place of the width,
+    which are then moved along this axis and added."""
+    *others, width = kernel.shape[:-2]
+    size = [n + sum(pad) for n, pad in zip(x.shape[1:], pads)]
+    x = moved(x, [before for before, _ in pads], size)
+    for axis in reversed(range(len(others))):
+        x = jnp.concatenate(neighbours(x, others[axis], 1, axis + 1), -1)
+    results = jnp.split((flat(x) @ by_lines(kernel)).reshape(*x.shape[:-1], -1), width, -1)
+    length, axis = size[-1] - width + 1, x.ndim - 2
+    moved_results = [jax.lax.slice_in_dim(part, place, place + length, axis=axis) for place, part in enumerate(results)]
+    return functools.reduce(jnp.add, moved_results), x
+
+
+def gradients_by_lines(
+    lines: jax.Array, kernel: jax.Array, grad: jax.Array, size: Sequence[int], pads
+) -> tuple[jax.Array, jax.Array]:
+    """Gradients of `convolve_by_lines` of x, whose axes have these sizes, and of the kernel."""
+    *others, width, channels, filters = kernel.shape
+
+    def moved_along(parts, axis):
+        last = len(parts) - 1
+        pads = lambda place: [(place, last - place) if number == axis else (0, 0) for number in range(grad.ndim)]
+        return [jnp.pad(part, pads(place)) for place, part in enumerate(parts)]
+
+    grad = jnp.concatenate(moved_along([grad] * width, grad.ndim - 2), -1)
+    grad_kernel = layers.kernel_gradient(flat(lines), flat(grad)).reshape(*others, channels, width, filters)
+    grad_x = (flat(grad) @ by_lines(kernel).T).reshape(*grad.shape[:-1], -1)
+    for axis, other in enumerate(others, 1):
+        grad_x = functools.reduce(jnp.add, moved_along(jnp.split(grad_x, other, -1), axis))
+    return moved(grad_x, [-before for before, _ in pads], size), jnp.moveaxis(grad_kernel, -2, -3)
+
+
+def by_lines(kernel: jax.Array) -> jax.Array:
+    """A kernel [..., W, C, F] as a matrix [... C, W F]."""
+    *_, width, channels, filters = kernel.shape
+    return jnp.moveaxis(kernel, -3, -2).reshape(-1, width * filters)
+
+
+def flat(x: jax.Array) -> jax.Array:
+    """All axes but the last as one: of such XLA on CPU has faster products than of several."""
+    return x.reshape(-1, x.shape[-1])
 
 
 def neighbours(x: jax.Array, width: int, stride: int, axis: int) -> list[jax.Array]:

@@ -8,7 +8,11 @@ import pytest
 
 from audiojax.models import convolution_layers
 
+TURNS = [(12, 480, 1, 4), (12, 96, 1, 1), (12, 1, 1, 1), (12, 1200, 1, 12), (7, 480, 1, 1)]
+TURNS += [(12, 480, 3, 3), (12, 1, 4, 4), (12, 480, 8, 4), (1, 1, 2, 1)]  # Of 8 devices 4 share twelve clips evenly.
 
+
+@pytest.mark.parametrize("in_turns", [False, True])
 @pytest.mark.parametrize("padding", ["SAME", "VALID", ((2, 1),)])
 @pytest.mark.parametrize(
     ("steps", "channels", "kernel", "strides"),
@@ -19,17 +23,23 @@ from audiojax.models import convolution_layers
             ((7, 9), 2, 2, (1, 1)),
             ((7, 9), 2, 2, (2, 2)),
             ((12, 11), 2, 5, (3, 2)),
+            ((12, 11), 2, 5, (1, 1)),
             ((9,), 3, 2, (3,)),
             ((9,), 3, 4, (2,)),
         ],
         *[((9,), 64, 3, (1,)), ((10,), 64, 2, (1,)), ((8, 7), 32, 3, (1, 1)), ((3, 11), 32, 2, (1, 1))],
     ],
 )
-def test_convolutions_and_their_gradients_are_those_of_jax(steps, channels, kernel, strides, padding):
+def test_convolutions_and_their_gradients_are_those_of_jax(
+    steps, channels, kernel, strides, padding, in_turns, monkeypatch
+):
+    if in_turns:
+        monkeypatch.setattr(convolution_layers, "POINTS_BYTES", 1)
+        monkeypatch.setattr(convolution_layers, "PATCHES_BYTES", 1)
     filters = max(5, channels)
     layer = lambda **options: flax.linen.Conv(filters, (kernel,) * len(steps), strides, padding=padding, **options)
     padding = padding if isinstance(padding, str) else padding * len(steps)
-    x = jax.random.normal(jax.random.key(0), (2, *steps, channels))
+    x = jax.random.normal(jax.random.key(0), (3, *steps, channels))
     params = layer().init(jax.random.key(1), x)
 
     def gradients(conv):
@@ -38,6 +48,24 @@ def test_convolutions_and_their_gradients_are_those_of_jax(steps, channels, kern
     atol = 1e-5 if filters == 5 else 1e-4  # of many channels, whose sums are as much larger
     close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=atol)
     jax.tree.map(close, gradients(layer(conv_general_dilated=convolution_layers.convolve)), gradients(layer()))
+
+
+@pytest.mark.parametrize(("clips", "most_bytes", "shards", "at_a_time"), TURNS)
+def test_as_many_clips_take_a_turn_as_fit_and_divide_the_batch(clips, most_bytes, shards, at_a_time):
+    """Each has its own in what is laid out: here 24 numbers of four bytes."""
+    seen = []
+
+    def forward(x, kernel):
+        seen.append(len(x))
+        return x * kernel, x
+
+    x, kernel = jnp.ones((clips, 24, 1)), jnp.full(1, 2.0)
+    mesh = jax.sharding.AbstractMesh((shards,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    with jax.sharding.use_abstract_mesh(mesh):
+        by_turns, _ = convolution_layers.by_turns(forward, None, x, kernel, most_bytes)
+    out, _ = by_turns(x, kernel)
+    np.testing.assert_array_equal(out, 2 * x)
+    assert {*seen} == {1, at_a_time}  # One clip, to ask for its size, and those of a turn.
 
 
 @pytest.mark.parametrize("axes", [1, 2])
