@@ -41,7 +41,7 @@ CLIPS = {  # one clip as the data set stores it, and how many classes it has
 PHASES = ("start", "input", "compilation", "steps", "scores")  # of a whole run
 QUICK = ("fc1", "lstm", "cnn1d_gap")
 LR = 1e-3
-RUN = ("--config.epochs=10", "--config.eval_every=10", "--config.batch_size=64", "--config.optim.lr=0.001")
+RUN = ("--config.batch_size=64", "--config.optim.lr=0.001")
 AS_THE_PEERS = (
     *("--config.optim.schedule=constant", "--config.optim.warmup=0.0", "--config.optim.clip_norm=0.0"),
     *("--config.optim.average_share=0.0", "--config.augment.features=()", "--config.task.prior_bias=False"),
@@ -286,7 +286,7 @@ def whole_runs(rows: list[str], peers: list[str], args: argparse.Namespace) -> d
         runs = {name: [] for name in ("audiojax", *peers)}
         for _ in range(args.rounds or (1 if args.quick else 3)):
             for name, times in runs.items():
-                times.append(time_run(name, row, args.data_dir, args.valid_fraction))
+                times.append(time_run(name, row, args))
                 print(f"{row}: {name} {sum(times[-1].values()):.1f} s", flush=True)
         chosen[row] = {
             name: sorted(times, key=lambda t: sum(t.values()))[len(times) // 2] for name, times in runs.items()
@@ -294,15 +294,16 @@ def whole_runs(rows: list[str], peers: list[str], args: argparse.Namespace) -> d
     return chosen
 
 
-def time_run(framework: str, row: str, data_dir: pathlib.Path, valid_fraction: float) -> dict[str, float]:
+def time_run(framework: str, row: str, args: argparse.Namespace) -> dict[str, float]:
     """Seconds by PHASES of a whole run, from the command to its end."""
-    fraction = f"valid_fraction={valid_fraction}"
+    fraction = f"valid_fraction={args.valid_fraction}"
     with tempfile.TemporaryDirectory() as workdir:
         ours = [f"--config=configs/li_audioset.py:{row}", f"--workdir={workdir}", *RUN, *AS_THE_PEERS]
+        ours += [f"--config.{key}={args.epochs}" for key in ("epochs", "eval_every")]
         ours += [f"--config.data.protocols.honest.{fraction}"]
-        theirs = ["-m", "third_party.train", framework, row, f"--{fraction}"]
+        theirs = ["-m", "third_party.train", framework, row, f"--epochs={args.epochs}", f"--{fraction}"]
         command = ["launch.py", *ours] if framework == "audiojax" else theirs
-        command = [sys.executable, *command, f"--data_dir={data_dir}"]
+        command = [sys.executable, *command, f"--data_dir={args.data_dir}"]
         start_s = time.perf_counter()
         printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         whole_s = time.perf_counter() - start_s
@@ -352,6 +353,7 @@ def main() -> None:
     parser.add_argument("--peers", default=",".join(FRAMEWORKS), help="of " + ", ".join(FRAMEWORKS))
     parser.add_argument("--runs", action="store_true", help="whole runs of Li's study instead of single steps")
     parser.add_argument("--data_dir", type=pathlib.Path, help="where launch.py has prepared AudioSet, for --runs")
+    parser.add_argument("--epochs", type=int, default=10, help="of --runs; the study has ten")
     parser.add_argument("--valid_fraction", type=float, default=0.05, help="of the training clips, for --runs")
     parser.add_argument(
         "--chart", type=pathlib.Path, help="where --runs draws its bars: a file that ends in .svg or .png"
@@ -367,8 +369,9 @@ def main() -> None:
         parser.error(f"--rows: there is no {unknown[0]!r} in {', '.join(studies)}")
     if unknown := sorted({*args.peers.split(",")} - {*FRAMEWORKS}):
         parser.error(f"--peers: {unknown[0]!r} is none of {', '.join(FRAMEWORKS)}")
-    if args.rounds is not None and args.rounds < 1:
-        parser.error(f"--rounds={args.rounds} must be at least 1")
+    for name in ("rounds", "epochs"):
+        if (number := getattr(args, name)) is not None and number < 1:
+            parser.error(f"--{name}={number} must be at least 1")
     if args.chart and (not args.runs or args.chart.suffix not in (".svg", ".png")):
         parser.error(f"--chart={args.chart} is for --runs, and must end in .svg or .png")
     if args.runs:

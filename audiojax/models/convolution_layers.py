@@ -16,6 +16,7 @@ POINTS = (0, 3 / 4, -3 / 4, 3 / 2, -3 / 2)  # and infinity: half the rounding er
 TILE = len(POINTS) + 1
 LEAST_CHANNELS = 512  # in times out, from which on a convolution by points is faster
 LARGEST_PATCHES = 2.75  # times as large as the input, up to which a convolution by patches is faster
+MOST_FILTERS = 8  # up to which one by lines is faster in 1D; of an image it always is
 POINTS_BYTES, PATCHES_BYTES = 2**23, 2**22  # of the clips that are laid out at a time, with 2 MB of L2 and 32 of L3
 
 
@@ -27,8 +28,9 @@ def convolve(x: jax.Array, kernel: jax.Array, strides, padding, **options) -> ja
     """
     *widths, channels, filters = kernel.shape
     size = x.shape[1:-1]
-    forward = plain = lambda x, kernel: (jax.lax.conv_general_dilated(x, kernel, strides, padding, **options), x)
-    gradients = lambda x, kernel, grad: jax.vjp(lambda *of: plain(*of)[0], x, kernel)[1](grad)
+    plain = lambda x, kernel: jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
+    forward = lambda x, kernel: (plain(x, kernel), x)
+    gradients = lambda x, kernel, grad: jax.vjp(plain, x, kernel)[1](grad)
     spread = max(*options["lhs_dilation"], *options["rhs_dilation"], options["feature_group_count"]) > 1
     if jax.default_backend() == "cpu" and not spread:
         pads = jax.lax.padtype_to_pads(size, widths, strides, padding) if isinstance(padding, str) else padding
@@ -39,9 +41,9 @@ def convolve(x: jax.Array, kernel: jax.Array, strides, padding, **options) -> ja
             whole = (size[0] + before + after - width) // stride * stride + width
             folded = moved(x, [before], [whole]).reshape(len(x), -1, stride * channels)
             return convolve(folded, kernel.reshape(-1, stride * channels, filters), (1,), ((0, 0),), **options)
-        enough = channels * filters >= LEAST_CHANNELS and len(size) <= 2
+        enough = channels * filters >= LEAST_CHANNELS and {*widths} <= {2, 3} and len(size) <= 2
         exact = x.dtype in (jnp.float32, jnp.float64)
-        if fits and enough and exact and max(strides) == 1 and {*widths} <= {2, 3}:
+        if fits and enough and exact and max(strides) == 1:
             forward = lambda x, kernel: convolve_by_points(x, kernel, pads)
             gradients = lambda *saved_and_grad: gradients_by_points(*saved_and_grad, size, pads)
             forward, gradients = by_turns(forward, gradients, x, kernel, POINTS_BYTES)
@@ -49,7 +51,7 @@ def convolve(x: jax.Array, kernel: jax.Array, strides, padding, **options) -> ja
             forward = lambda x, kernel: convolve_by_patches(x, kernel, strides, pads)
             gradients = lambda *saved_and_grad: gradients_by_patches(*saved_and_grad, size, strides, pads)
             forward, gradients = by_turns(forward, gradients, x, kernel, PATCHES_BYTES)
-        elif fits and max(strides) == 1 and (len(size) == 2 or filters <= 8):
+        elif fits and max(strides) == 1 and (len(size) == 2 or filters <= MOST_FILTERS):
             forward = lambda x, kernel: convolve_by_lines(x, kernel, pads)
             gradients = lambda *saved_and_grad: gradients_by_lines(*saved_and_grad, size, pads)
             forward, gradients = by_turns(forward, gradients, x, kernel, PATCHES_BYTES)
@@ -99,8 +101,9 @@ def by_turns(forward: Callable, gradients: Callable, x: jax.Array, kernel: jax.A
             of_x, of_kernel = gradients(laid_out, kernel, turn_of(grads, turn))
             return put(grad_x, of_x, turn), grad_kernel + of_kernel
 
-        grad_x, grad_kernel = jax.lax.fori_loop(0, turns, add, (jnp.zeros_like(parts), jnp.zeros_like(kernel)))
-        return grad_x.reshape(x.shape), grad_kernel
+        start = jnp.zeros_like(parts), jnp.zeros(kernel.shape, jnp.promote_types(kernel.dtype, jnp.float32))
+        grad_x, grad_kernel = jax.lax.fori_loop(0, turns, add, start)
+        return grad_x.reshape(x.shape), grad_kernel.astype(kernel.dtype)
 
     return forward_by_turns, gradients_by_turns
 
