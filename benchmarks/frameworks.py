@@ -105,19 +105,21 @@ def by_audiojax(config, x: np.ndarray, label: np.ndarray, classes: int, variable
     optimiser = optax.chain(optim.adam(), optax.scale_by_learning_rate(LR))
     params, rest = variables["params"], {name: tree for name, tree in variables.items() if name != "params"}
 
+    devices = mesh.make_mesh(1, len(x), config.cpu_devices)
+
     def train(state, key, x, label):
         params, rest, moments = state
 
         def mean_loss(params):
             variables, rngs = {"params": params} | rest, {"dropout": key}
-            outputs, updated = model.apply(variables, x, train=True, rngs=rngs, mutable=list(rest))
+            with jax.sharding.use_abstract_mesh(devices.abstract_mesh):  # Convolutions ask for it.
+                outputs, updated = model.apply(variables, x, train=True, rngs=rngs, mutable=list(rest))
             return loss_of(outputs, label).mean(), updated
 
         gradient, rest = jax.grad(mean_loss, has_aux=True)(params)
         updates, moments = optimiser.update(gradient, moments)
         return optax.apply_updates(params, updates), rest, moments
 
-    devices = mesh.make_mesh(1, len(x), config.cpu_devices)
     replicated = jax.sharding.NamedSharding(devices, mesh.REPLICATED)
     compiled = jax.jit(train, donate_argnums=0, out_shardings=replicated)
     state = jax.device_put((params, rest, optimiser.init(params)), replicated)

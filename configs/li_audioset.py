@@ -75,6 +75,7 @@ ROWS = {
                 "dropout": 0.2,
             },
             "batch_size": 32,
+            "cpu_devices": 2,
             "optim": {"lr": 2e-3, "schedule": "cosine", "warmup": 0.05, "average_share": 0.1265},
             "epochs": 5.0,
             "steps_per_call": 1,
