@@ -12,8 +12,9 @@ TURNS = [(12, 480, 1, 4), (12, 96, 1, 1), (12, 1, 1, 1), (12, 1200, 1, 12), (7, 
 TURNS += [(12, 480, 3, 3), (12, 1, 4, 4), (12, 480, 8, 4), (1, 1, 2, 1)]  # Of 8 devices 4 share twelve clips evenly.
 
 
-@pytest.mark.parametrize("in_turns", [False, True])
-@pytest.mark.parametrize("padding", ["SAME", "VALID", ((2, 1),)])
+@pytest.mark.parametrize(
+    ("padding", "in_turns"), [("SAME", False), ("VALID", False), (((2, 1),), False), (((2, 1),), True)]
+)
 @pytest.mark.parametrize(
     ("steps", "channels", "kernel", "strides"),
     [
