@@ -45,9 +45,9 @@ On 8,864 validation clips, 13,296 to train (all with competition; two seeds diff
   2,900 others): 0.319, 0.956 for 0.329, 0.960; another share of competition, ranks or standardised logits, other
   weights: mAUC at most 0.0004 higher, and then mAP lower.
 - multi_head of 1,024 units, 0.268, 0.953: with each class's positives ranked against the batch's other clips besides (a
-  softmax over the batch, weighing 0.3, 1, 6) 0.268, 0.269, 0.267 and 0.953, 0.953, 0.952; gated by its own output (Miech
-  et al. 2017) 0.267, 0.953; two experts a class 0.269, 0.953; NetVLAD of 32 clusters beside what is pooled 0.277, 0.953,
-  but of 4,096 units 0.283, 0.954 for 0.282, 0.954.
+  softmax over the batch, weighing 0.3, 1, 6) 0.268, 0.269, 0.267 and 0.953, 0.953, 0.952; gated by its own output
+  (Miech et al. 2017) 0.267, 0.953; two experts a class 0.269, 0.953; NetVLAD of 32 clusters beside what is pooled
+  0.277, 0.953, but of 4,096 units 0.283, 0.954 for 0.282, 0.954.
 
 No gain, each against the network of its time: multi_head that competed in training too (0.331, 0.956), then with
 seconds drawn anew from the clip's (0.330, 0.956), noise of 0.3 on them (0.330, 0.956), 8 heads (0.329, 0.955), weight
