@@ -73,7 +73,7 @@ def by_turns(forward: Callable, gradients: Callable, x: jax.Array, kernel: jax.A
     forward: (x, kernel) to the convolution and what is laid out; gradients: of this, the kernel and the gradient. In
     turns these lay out anew, in the cache, what is else kept from the forward pass.
     """
-    one = jax.eval_shape(forward, x[:1], kernel)[1]
+    out_of_one, one = jax.eval_shape(forward, x[:1], kernel)
     shards = jax.sharding.get_abstract_mesh().shape.get("data", 1)  # Each of them has a part in every turn.
     counts = [n for n in range(1, len(x) + 1) if len(x) % n == 0 and n % math.gcd(shards, len(x)) == 0]
     clips = max([n for n in counts if n * one.size * one.dtype.itemsize <= most_bytes], default=counts[0])
@@ -86,10 +86,8 @@ def by_turns(forward: Callable, gradients: Callable, x: jax.Array, kernel: jax.A
 
     def forward_by_turns(x, kernel):
         parts = in_turns(x)
-        of_turn = lambda turn: forward(turn_of(parts, turn), kernel)[0]
-        out = jax.eval_shape(of_turn, 0)
-        out = jnp.zeros((clips, turns, *out.shape[1:]), out.dtype)
-        out = jax.lax.fori_loop(0, turns, lambda turn, out: put(out, of_turn(turn), turn), out)
+        add = lambda turn, out: put(out, forward(turn_of(parts, turn), kernel)[0], turn)
+        out = jax.lax.fori_loop(0, turns, add, jnp.zeros((clips, turns, *out_of_one.shape[1:]), out_of_one.dtype))
         return out.reshape(len(x), *out.shape[2:]), x
 
     def gradients_by_turns(x, kernel, grad):
@@ -242,17 +240,13 @@ def gradients_by_lines(
 ) -> tuple[jax.Array, jax.Array]:
     """Gradients of `convolve_by_lines` of x, whose axes have these sizes, and of the kernel."""
     *others, width, channels, filters = kernel.shape
-
-    def moved_along(parts, axis):
-        last = len(parts) - 1
-        pads = lambda place: [(place, last - place) if number == axis else (0, 0) for number in range(grad.ndim)]
-        return [jnp.pad(part, pads(place)) for place, part in enumerate(parts)]
-
-    grad = jnp.concatenate(moved_along([grad] * width, grad.ndim - 2), -1)
+    unmoved = [0] * len(others)
+    wide = moved(grad, [*unmoved, width - 1], [*grad.shape[1:-2], grad.shape[-2] + 2 * (width - 1)])
+    grad = jnp.concatenate(neighbours(wide, width, 1, grad.ndim - 2)[::-1], -1)
     grad_kernel = layers.kernel_gradient(flat(lines), flat(grad)).reshape(*others, channels, width, filters)
     grad_x = (flat(grad) @ by_lines(kernel).T).reshape(*grad.shape[:-1], -1)
     for axis, other in enumerate(others, 1):
-        grad_x = functools.reduce(jnp.add, moved_along(jnp.split(grad_x, other, -1), axis))
+        grad_x = laid_out(jnp.split(grad_x, other, -1), 1, axis).squeeze(axis + 1)
     return moved(grad_x, [-before for before, _ in pads], size), jnp.moveaxis(grad_kernel, -2, -3)
 
 

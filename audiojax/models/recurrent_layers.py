@@ -213,9 +213,8 @@ def _gru_backward(saved, grad_TBH):
     features = len(kernel)
     of_projected = lambda grad_n, grad_hidden: jnp.concatenate([grad_hidden[..., : 2 * features], grad_n], axis=-1)
     sum_n, sum_hidden = (x.sum(0) for x in sums)
-    grad_biases = of_projected(sum_n, sum_hidden), sum_hidden[2 * features :]
     grad_kernel = layers.kernel_gradient(before(h), grad_hidden)
-    return of_projected(grad_n, grad_hidden), grad_biases[0], grad_kernel, grad_biases[1]
+    return of_projected(grad_n, grad_hidden), of_projected(sum_n, sum_hidden), grad_kernel, sum_hidden[2 * features :]
 
 
 gru.defvjp(_gru_forward, _gru_backward)
