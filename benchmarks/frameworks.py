@@ -90,7 +90,7 @@ def model_of(config, classes: int):
 
 
 def by_audiojax(config, x: np.ndarray, label: np.ndarray, classes: int, variables: dict):
-    """A call that trains our network by a step and waits for it; the row's devices share the batch."""
+    """A call that trains our network by so many steps and waits for the last; the row's devices share the batch."""
     import jax
     import optax
 
@@ -107,7 +107,7 @@ def by_audiojax(config, x: np.ndarray, label: np.ndarray, classes: int, variable
 
     devices = mesh.make_mesh(1, len(x), config.cpu_devices)
 
-    def train(state, key, x, label):
+    def train_step(state, key, x, label):
         params, rest, moments = state
 
         def mean_loss(params):
@@ -121,20 +121,23 @@ def by_audiojax(config, x: np.ndarray, label: np.ndarray, classes: int, variable
         return optax.apply_updates(params, updates), rest, moments
 
     replicated = jax.sharding.NamedSharding(devices, mesh.REPLICATED)
-    compiled = jax.jit(train, donate_argnums=0, out_shardings=replicated)
+    compiled = jax.jit(train_step, donate_argnums=0, out_shardings=replicated)
     state = jax.device_put((params, rest, optimiser.init(params)), replicated)
     x, label = mesh.put((x, label), devices, mesh.EVALUATION)
     key = jax.device_put(jax.random.key(1), replicated)
 
-    def step():
+    def train(steps: int) -> None:
         nonlocal state
-        state = jax.block_until_ready(compiled(state, key, x, label))
+        for _ in range(steps):
+            state = compiled(state, key, x, label)
+        jax.block_until_ready(state)
 
-    return step
+    return train
 
 
 def gan_by_audiojax(config, x: np.ndarray, label: np.ndarray, classes: int):
-    """A call that trains our GAN by a step and waits for it; x is what its front end, the identity, is given."""
+    """A call that trains our GAN by so many steps and waits for the last; x is what its front end, the identity, is
+    given."""
     import jax
 
     from audiojax.tasks.gan import Task
@@ -144,22 +147,24 @@ def gan_by_audiojax(config, x: np.ndarray, label: np.ndarray, classes: int):
     task, key = Task(config, np.full(classes, 1 / classes), total_steps=1), jax.random.key(0)
     whole = np.full(len(x), x.shape[1])
     batch = {"input": x[..., 0], "length": whole, "label": label, "weight": np.ones(len(x), np.float32)}
-    batch, train = jax.device_put(batch), jax.jit(task.train_step, donate_argnums=0)
+    batch, compiled = jax.device_put(batch), jax.jit(task.train_step, donate_argnums=0)
     state = jax.jit(task.init)(key, {}, batch)
 
-    def step():
+    def train(steps: int) -> None:
         nonlocal state
-        state, _ = jax.block_until_ready(train(state, batch, key))
+        for _ in range(steps):
+            state, _ = compiled(state, batch, key)
+        jax.block_until_ready(state)
 
-    return step
+    return train
 
 
 def gan_by_pytorch(config, x: np.ndarray, label: np.ndarray, classes: int, variables: dict, compiled: bool):
     import torch
 
-    from third_party import pytorch_cgan
+    from third_party import pytorch, pytorch_cgan
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = pytorch.device()
     sides = pytorch_cgan.build(config.model, x.shape[1:], classes)
     pytorch_cgan.load(*sides, variables["params"])
     sides = [torch.compile(side.to(device)) if compiled else side.to(device) for side in sides]
@@ -168,17 +173,18 @@ def gan_by_pytorch(config, x: np.ndarray, label: np.ndarray, classes: int, varia
 
 
 def waiting(step, x: np.ndarray, label: np.ndarray, device: str):
-    """A call that trains by a step of PyTorch on this batch and waits for it."""
+    """A call that trains by so many steps of PyTorch on this batch and waits for the last."""
     import torch
 
     x, label = torch.from_numpy(x).to(device), torch.from_numpy(label).to(device)
 
-    def trained():
-        step(x, label)
+    def train(steps: int) -> None:
+        for _ in range(steps):
+            step(x, label)
         if device == "cuda":
             torch.cuda.synchronize()
 
-    return trained
+    return train
 
 
 def by_pytorch(config, x: np.ndarray, label: np.ndarray, classes: int, variables: dict, compiled: bool):
@@ -186,7 +192,7 @@ def by_pytorch(config, x: np.ndarray, label: np.ndarray, classes: int, variables
 
     from third_party import pytorch
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = pytorch.device()
     network = pytorch.build(config.model, x.shape[1:], classes).train()
     pytorch.load(network, variables["params"], variables.get("batch_stats", {}))
     network.to(device)
@@ -201,7 +207,12 @@ def by_keras(config, x: np.ndarray, label: np.ndarray, classes: int, variables: 
     network = keras.build(config.model.to_dict(), x.shape[1:], classes)
     keras.load(network, variables["params"], variables.get("batch_stats", {}))
     network = keras.prepare(network, config.task.loss, LR)
-    return lambda: network.train_on_batch(x, label)
+
+    def train(steps: int) -> None:
+        for _ in range(steps):
+            network.train_on_batch(x, label)
+
+    return train
 
 
 class Contender:
@@ -227,22 +238,21 @@ def serve(asked, framework: str, *arguments) -> None:
     is_gan = arguments[0].task.name == "gan"
     match framework.split("-"):
         case ["audiojax"] if is_gan:
-            step = gan_by_audiojax(*arguments[:4])
+            train = gan_by_audiojax(*arguments[:4])
         case ["pytorch", *compiled] if is_gan:
-            step = gan_by_pytorch(*arguments, bool(compiled))
+            train = gan_by_pytorch(*arguments, bool(compiled))
         case ["audiojax"]:
-            step = by_audiojax(*arguments)
+            train = by_audiojax(*arguments)
         case ["pytorch", *compiled]:
-            step = by_pytorch(*arguments, bool(compiled))
+            train = by_pytorch(*arguments, bool(compiled))
         case ["keras", backend]:
-            step = by_keras(*arguments, backend)
+            train = by_keras(*arguments, backend)
     while True:
         try:
             steps = asked.recv()
         except EOFError:
             return
-        for _ in range(steps):
-            step()
+        train(steps)
         asked.send("done")
 
 

@@ -331,6 +331,14 @@ def convolution(channels: int, filters: int, kernel: int, stride: int, sizes: li
     return [*padded, make(channels, filters, kernel, stride, bias=False)]
 
 
+def device() -> str:
+    """The GPU where there is one, whose products then may round as JAX's do there, to TensorFloat-32."""
+    if not torch.cuda.is_available():
+        return "cpu"
+    torch.set_float32_matmul_precision("high")
+    return "cuda"
+
+
 def trainer(network: nn.Module, loss: str, lr: float):
     """A function of (features, labels), tensors, that trains the network by a step of Adam.
 

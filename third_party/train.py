@@ -59,21 +59,28 @@ def by_pytorch(
 
     from third_party import pytorch
 
-    x, label = (torch.from_numpy(values) for values in arrays["train"])
-    network = pytorch.build(model, x.shape[1:], label.shape[1])
+    device = pytorch.device()
+    x, label = (torch.from_numpy(values).to(device) for values in arrays["train"])
+    network = pytorch.build(model, x.shape[1:], label.shape[1]).to(device)
     network = torch.compile(network) if compiled else network
     step = pytorch.trainer(network.train(), loss, LR)
-    lap("start")
+
+    def finish(phase: str) -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
+        lap(phase)
+
+    finish("start")
     for epoch in range(epochs):
-        for number, rows in enumerate(torch.randperm(len(x)).split(BATCH_SIZE)):
+        for number, rows in enumerate(torch.randperm(len(x), device=device).split(BATCH_SIZE)):
             step(x[rows], label[rows])
             if epoch == number == 0:
-                lap("compilation")
-    lap("steps")
+                finish("compilation")
+    finish("steps")
     network.eval()
     with torch.no_grad():
-        batches = lambda x: torch.from_numpy(x).split(1024)
-        return {name: torch.cat([network(b) for b in batches(x)]).numpy() for name, (x, _) in arrays.items()}
+        batches = lambda x: torch.from_numpy(x).to(device).split(1024)
+        return {name: torch.cat([network(b) for b in batches(x)]).cpu().numpy() for name, (x, _) in arrays.items()}
 
 
 def by_keras(model: dict, loss: str, epochs: int, arrays: dict, backend: str, lap: Callable) -> dict[str, np.ndarray]:

@@ -21,18 +21,20 @@ POINTS_BYTES, PATCHES_BYTES = 2**23, 2**22  # of the clips that are laid out at 
 
 
 def convolve(x: jax.Array, kernel: jax.Array, strides, padding, **options) -> jax.Array:
-    """`jax.lax.conv_general_dilated` of `flax.linen.Conv`, channels last, faster on CPU. First derivatives only.
+    """`jax.lax.conv_general_dilated` of `flax.linen.Conv`, channels last; on CPU faster, of first derivatives only.
 
     For replicas it is done there one after the other: `jax.vmap` makes it one convolution in groups, which XLA runs up
     to twice as slowly.
     """
+    plain = lambda x, kernel: jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
+    if jax.default_backend() != "cpu":
+        return plain(x, kernel)
     *widths, channels, filters = kernel.shape
     size = x.shape[1:-1]
-    plain = lambda x, kernel: jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
     forward = lambda x, kernel: (plain(x, kernel), x)
     gradients = lambda x, kernel, grad: jax.vjp(plain, x, kernel)[1](grad)
     spread = max(*options["lhs_dilation"], *options["rhs_dilation"], options["feature_group_count"]) > 1
-    if jax.default_backend() == "cpu" and not spread:
+    if not spread:
         pads = jax.lax.padtype_to_pads(size, widths, strides, padding) if isinstance(padding, str) else padding
         fits = all(n + sum(pad) >= width for n, pad, width in zip(size, pads, widths))
         if fits and len(size) == 1 and strides[0] > 1 and channels > 1 and widths[0] % strides[0] == 0:

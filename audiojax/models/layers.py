@@ -122,15 +122,13 @@ def apart(function: Callable) -> Callable:
 
 
 def one_by_one(function: Callable) -> Callable:
-    """A function that `jax.vmap` on CPU calls for each element instead of batching it."""
+    """A function that `jax.vmap` calls for each element instead of batching it."""
     called = jax.custom_batching.custom_vmap(function)
 
     @called.def_vmap
-    def over_axis(size: int, batched: list[bool], *args):
-        if jax.default_backend() != "cpu" or not all(batched):
-            out = jax.vmap(function, in_axes=[0 if is_batched else None for is_batched in batched])(*args)
-        else:
-            out = jax.tree.map(lambda *each: jnp.stack(each), *(function(*(x[i] for x in args)) for i in range(size)))
+    def over_axis(size: int, batched: list, *args):
+        of = lambda n: jax.tree.map(lambda x, is_batched: x[n] if is_batched else x, args, tuple(batched))
+        out = jax.tree.map(lambda *each: jnp.stack(each), *(function(*of(n)) for n in range(size)))
         return out, jax.tree.map(lambda _: True, out)
 
     return called

@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from audiojax.models import layers
+from audiojax.models import layers, lstm_kernel
+
+UNROLLED = 8  # steps in one, on GPU, where their starts take most of the time
 
 
 def recurrent(cell: str, features: int, kernel_init: Callable, dtype: jnp.dtype) -> nn.Module:
@@ -83,6 +85,10 @@ def lstm(projected_TBG: jax.Array, bias: jax.Array, kernel: jax.Array) -> jax.Ar
 
 def _lstm_forward(projected_TBG, bias, kernel):
     features = len(kernel)
+    if lstm_kernel.serves(features, kernel.dtype):
+        gates_TBG = projected_TBG + bias
+        h, c = lstm_kernel.forward(gates_TBG, kernel)
+        return h, (kernel, h, c, gates_TBG)
     # sigmoid(x) = (1 + tanh(x / 2)) / 2, so that one tanh serves the four gates.
     scale_G = np.repeat(np.array([0.5, 0.5, 1, 0.5], kernel.dtype), features)
 
@@ -105,6 +111,8 @@ def _lstm_forward(projected_TBG, bias, kernel):
 
 
 def _lstm_backward(saved, grad_TBH):
+    if lstm_kernel.serves(len(saved[0]), saved[0].dtype):
+        return _lstm_backward_by_kernel(*saved, grad_TBH)
     kernel, h, c_by_state, gates_by_state = saved
     transposed = kernel.T  # Before the loop, whose every step would do so anew.
 
@@ -119,6 +127,17 @@ def _lstm_backward(saved, grad_TBH):
     zeros = jnp.zeros_like(h[0]), jnp.zeros_like(h[0]), jnp.zeros_like(gates_by_state[0])
     carry, grad_gates, _ = scan_over(step, zeros, gates_by_state, (grad_TBH, c_by_state), reverse=True)
     return grad_gates, carry[-1].sum(0), layers.kernel_gradient(before(h), grad_gates)
+
+
+def _lstm_backward_by_kernel(kernel, h, c, gates_TBG, grad_TBH):
+    """Here what the gradients need is computed anew, of all steps at once."""
+    before_h = before(h)
+    i, f, g, o = jnp.split(gates_TBG + before_h @ kernel, 4, axis=-1)
+    i, f, g, o, tanh_c = nn.sigmoid(i), nn.sigmoid(f), jnp.tanh(g), nn.sigmoid(o), jnp.tanh(c)
+    gates_by_state = [g * i * (1 - i), before(c) * f * (1 - f), i * (1 - g**2), tanh_c * o * (1 - o)]
+    factors = jnp.concatenate([*gates_by_state, f, o * (1 - tanh_c**2)], axis=-1)
+    grad_gates = lstm_kernel.backward(kernel, factors, grad_TBH)
+    return grad_gates, grad_gates.sum((0, 1)), layers.kernel_gradient(before_h, grad_gates)
 
 
 lstm.defvjp(_lstm_forward, _lstm_backward)
@@ -232,7 +251,8 @@ def scan_over(step: Callable, carry: Any, over_TBG: jax.Array, xs: Any, reverse:
             carry, over_BG, y = step(carry, *at)
             return carry, (over_BG, y)
 
-        carry, (over_TBG, ys) = jax.lax.scan(plain, carry, (over_TBG, xs), reverse=reverse)
+        unrolled = UNROLLED if jax.default_backend() == "gpu" else 1
+        carry, (over_TBG, ys) = jax.lax.scan(plain, carry, (over_TBG, xs), reverse=reverse, unroll=unrolled)
         return carry, over_TBG, ys
 
     @layers.apart
@@ -289,4 +309,10 @@ class Bidirectional(nn.Module):
     @nn.compact
     def __call__(self, x_BTF: jax.Array) -> jax.Array:
         there, back = (recurrent(self.cell, self.features, self.kernel_init, self.dtype) for _ in range(2))
-        return jnp.concatenate([there(x_BTF), back(x_BTF[:, ::-1])[:, ::-1]], axis=-1)
+        if self.is_initializing() or jax.default_backend() == "cpu":
+            h, back_h = there(x_BTF), back(x_BTF[:, ::-1])
+        else:  # Both at once, as replicas of one layer: a step of both takes as long as of one.
+            params = jax.tree.map(lambda *each: jnp.stack(each), there.variables["params"], back.variables["params"])
+            apply = lambda params, x: there.clone(parent=None).apply({"params": params}, x)
+            h, back_h = jax.vmap(apply)(params, jnp.stack([x_BTF, x_BTF[:, ::-1]]))
+        return jnp.concatenate([h, back_h[:, ::-1]], axis=-1)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from audiojax import frontend
-from audiojax.models import layers, recurrent_layers
+from audiojax.models import layers, lstm_kernel, recurrent_layers
 from audiojax.tasks import supervised
 from tests.conftest import ROOT, config_of, run_on_eight_devices
 
@@ -214,6 +214,37 @@ def test_recurrent_layers_compute_what_their_scans_define(cell, dtype, steps, ba
         jax.tree.map(close, gradient(ours), gradient(defined))
 
 
+@pytest.mark.parametrize("replicas", [False, True])
+@pytest.mark.parametrize(("clips", "steps"), [(3, 5), (32, 1)])
+def test_lstm_by_kernels_is_that_of_its_scan(clips, steps, replicas, monkeypatch):
+    layer = recurrent_layers.LSTM(16, layers.initialiser("lecun_normal"), jnp.float32)
+    x = jax.random.normal(jax.random.key(1), (2, clips, steps, 5))
+    params = jax.vmap(layer.init)(jax.random.split(jax.random.key(0)), x)
+    if not replicas:
+        params, x = jax.tree.map(lambda leaf: leaf[0], (params, x))
+
+    def both():
+        apply = jax.vmap(layer.apply) if replicas else layer.apply
+        # Gradients of 1e-6 are lost in half precision unless they are scaled.
+        loss = lambda params, x: 1e-6 * jnp.sin(3 * apply(params, x)).sum()
+        return apply(params, x), jax.jit(jax.grad(loss, argnums=(0, 1)))(params, x)
+
+    expected = both()
+    monkeypatch.setattr(lstm_kernel, "serves", lambda features, dtype: True)
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-3 * np.abs(b).max())  # As of 11 bits.
+    jax.tree.map(close, both(), expected)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_both_ways_at_once_are_both_ways(cell, monkeypatch):
+    layer = recurrent_layers.Bidirectional(cell, 4, layers.initialiser("lecun_normal"), jnp.float32)
+    x = jax.random.normal(jax.random.key(1), (3, 6, 5))
+    params = layer.init(jax.random.key(0), x)
+    expected = layer.apply(params, x)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    np.testing.assert_allclose(layer.apply(params, x), expected, atol=1e-6)
+
+
 def test_gradients_of_a_batch_over_devices_are_computed_where_it_lies():
     """No device gathers another's clips: kernels' gradients are summed over devices, never their factors."""
     code = """
@@ -257,7 +288,7 @@ def test_loops_of_recurrent_layers_copy_no_more_than_a_step():
 import re
 import jax, jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from audiojax.models import layers, recurrent_layers
+from audiojax.models import layers, lstm_kernel, recurrent_layers
 STEPS = 37
 layer = lambda cell: recurrent_layers.Bidirectional(cell, 8, layers.initialiser("lecun_normal"), jnp.float32)
 mesh = jax.make_mesh((2, 4), ("replica", "data"), axis_types=(AxisType.Auto,) * 2)

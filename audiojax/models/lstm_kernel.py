@@ -1,0 +1,134 @@
+"""The two loops of an LSTM's steps on an NVIDIA GPU: one kernel each, which keeps the recurrent weights on the chip.
+
+As a scan each step is some kernels of XLA's, whose start takes longer than what they compute.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+
+try:
+    from jax.experimental.pallas import triton
+except ImportError:  # Deprecated since JAX 0.11. The scan is left then.
+    triton = None
+
+CLIPS = 16  # that one program has, the least that a matrix product of Triton takes
+FEATURES = (16, 32, 64, 128)  # powers of two, whose weights one multiprocessor can hold
+PRECISIONS = (None, "default", "tensorfloat32")
+
+
+def serves(features: int, dtype: jnp.dtype) -> bool:
+    """Whether these kernels can be used: in float32, on one NVIDIA GPU. Of several each would have the clips of all.
+
+    Products round their factors to 11 bits, as XLA's do on such a GPU where no higher precision is asked for.
+    """
+    alone = jax.sharding.get_abstract_mesh().size <= 1
+    rounds = jax.config.jax_default_matmul_precision in PRECISIONS
+    fits = features in FEATURES and dtype == jnp.float32
+    return fits and alone and rounds and triton is not None and jax.devices()[0].device_kind.startswith("NVIDIA")
+
+
+def forward(gates_TBG: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """All outputs and cells [T, B, H], from zeros, of what the gates have from input and bias, and the recurrent kernel
+    [H, 4H]. Gates in the order input, forget, cell, output."""
+    steps, features = len(gates_TBG), len(kernel)
+    tanh = jnp.tanh if interpreted() else triton.approx_tanh
+    sigmoid = lambda x: 0.5 + 0.5 * tanh(0.5 * x)
+
+    def loop(gates_ref, kernel_ref, h_ref, c_ref):
+        clips, gates = own_clips(), parts(4, features)
+        weights = [kernel_ref[:, gate] for gate in gates]
+        read = lambda step: tuple(gates_ref[step, clips, gate] for gate in gates)
+
+        def take(step, carry):
+            h, c, now = carry
+            following = read(jnp.minimum(step + 1, steps - 1))  # On its way while this step is computed.
+            h = h.astype(jnp.float16)
+            i, f, g, o = (x + product(h, weight) for x, weight in zip(now, weights))
+            c = sigmoid(f) * c + sigmoid(i) * tanh(g)
+            h = sigmoid(o) * tanh(c)
+            h_ref[step, clips, :] = h
+            c_ref[step, clips, :] = c
+            return h, c, following
+
+        zeros = jnp.zeros((CLIPS, features))
+        jax.lax.fori_loop(0, steps, take, (zeros, zeros, read(0)))
+
+    of_whole = whole(gates_TBG)
+    out = jax.ShapeDtypeStruct((*of_whole.shape[:2], features), jnp.float32)
+    h, c = call(loop, (out, out), 16)(of_whole, kernel.astype(jnp.float16))
+    return h[:, : gates_TBG.shape[1]], c[:, : gates_TBG.shape[1]]
+
+
+def backward(kernel: jax.Array, factors_TBF: jax.Array, grad_TBH: jax.Array) -> jax.Array:
+    """Gradients [T, B, 4H] of what the gates are before their nonlinearities.
+
+    factors_TBF: [T, B, 6H], by how much a step's gradients grow: those of the input, forget and cell gates with that of
+    the cell, of the output gate with that of h, of the previous cell with that of the cell, of the cell with that of h.
+    """
+    steps, _, features = grad_TBH.shape
+
+    def loop(kernel_ref, factors_ref, grad_ref, out_ref):
+        clips, columns = own_clips(), parts(6, features)
+        weights = [kernel_ref[gate, :] for gate in columns[:4]]
+        read = lambda step: (grad_ref[step, clips, :], *(factors_ref[step, clips, part] for part in columns))
+
+        def take(back, carry):
+            grad_h, grad_c, (grad, *by, c_by_next_c, c_by_h) = carry
+            step = steps - 1 - back
+            following = read(jnp.maximum(step - 1, 0))
+            grad_h += grad
+            grad_c += grad_h * c_by_h
+            grads = [x * factor for x, factor in zip((grad_c, grad_c, grad_c, grad_h), by)]
+            for gate, x in zip(columns, grads):
+                out_ref[step, clips, gate] = x
+            # Half precision has few exponents: the largest becomes 1.
+            largest = functools.reduce(jnp.maximum, (jnp.abs(x) for x in grads)).max()
+            inverse = jnp.where(largest > 0, 1 / largest, 1.0)
+            i, f, g, o = (product((x * inverse).astype(jnp.float16), weight) for x, weight in zip(grads, weights))
+            return ((i + f) + (g + o)) * largest, grad_c * c_by_next_c, following
+
+        zeros = jnp.zeros((CLIPS, features))
+        jax.lax.fori_loop(0, steps, take, (zeros, zeros, read(steps - 1)))
+
+    of_whole = whole(grad_TBH)
+    out = jax.ShapeDtypeStruct((*of_whole.shape[:2], 4 * features), jnp.float32)
+    grads = call(loop, out, 8)(kernel.T.astype(jnp.float16), whole(factors_TBF), of_whole)
+    return grads[:, : grad_TBH.shape[1]]
+
+
+def call(loop: Callable, out_shape, warps: int) -> Callable:
+    """A kernel of a program for each CLIPS clips; without a GPU as JAX defines it, for tests."""
+    first = out_shape[0] if isinstance(out_shape, tuple) else out_shape
+    return pl.pallas_call(
+        loop,
+        grid=(first.shape[1] // CLIPS,),
+        out_shape=out_shape,
+        compiler_params=triton.CompilerParams(num_warps=warps, num_stages=1),
+        interpret=interpreted(),
+    )
+
+
+def interpreted() -> bool:
+    return jax.default_backend() == "cpu"
+
+
+def own_clips() -> pl.Slice:
+    """Those of this program."""
+    return pl.ds(CLIPS * pl.program_id(0), CLIPS)
+
+
+def parts(number: int, features: int) -> list[pl.Slice]:
+    return [pl.ds(part * features, features) for part in range(number)]
+
+
+def product(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.dot(a, b, preferred_element_type=jnp.float32)
+
+
+def whole(x_TBF: jax.Array) -> jax.Array:
+    """Filled with clips of zeros, so that every program has CLIPS of them."""
+    return jnp.pad(x_TBF, ((0, 0), (0, -x_TBF.shape[1] % CLIPS), (0, 0)))
