@@ -138,3 +138,12 @@ SMALL_LI_FLAGS = [
     "--config.eval_every=8",
     "--config.steps_per_call=3",
 ]
+
+
+@pytest.fixture(scope="session")
+def reference(data_dir, tmp_path_factory):
+    """An uninterrupted run started by launch.py."""
+    workdir = tmp_path_factory.mktemp("reference") / "run"
+    done = launch(*SMALL_LI_FLAGS, f"--workdir={workdir}", f"--data_dir={data_dir}")
+    assert done.returncode == 0, done.stderr
+    return workdir

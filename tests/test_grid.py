@@ -8,7 +8,7 @@ from audiojax import grid
 from audiojax.errors import ConfigError
 from audiojax.recipes import single
 from tests.conftest import config_of, small_li
-from tests.test_run import outcome
+from tests.outcome import outcome
 
 DROPOUTS = (("optim.lr", (1e-4, 1e-3)), ("model.dropout", (0.0, 0.3, 0.6)))
 

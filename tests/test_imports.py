@@ -81,7 +81,7 @@ def test_tensorflow_and_decoders_are_imported_in_data_alone(path):
 def test_models_import_shared_layers_alone():
     for path in (PACKAGE / "models").glob("*.py"):
         ours = {name for name in imported(path) if name.startswith("audiojax")}
-        shared = ("convolution_layers", "layers", "lstm_kernel", "recurrent_layers")
+        shared = ("convolution_layers", "layers", "recurrent_kernels", "recurrent_layers")
         assert ours <= {"audiojax.models", *(f"audiojax.models.{name}" for name in shared)}, path
 
 

@@ -1,64 +1,18 @@
-"""Whole runs on small data: resume, replicas, devices, processes, sources, finished folders."""
+"""Whole runs on small data: resume, sources, finished folders."""
 
 import json
-import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 
-import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
-import sklearn.metrics
 
 from audiojax.errors import RunError
 from audiojax.recipes import single
-from tests.conftest import EIGHT_DEVICES, ROOT, SHARED_DATA, SMALL_LI_FLAGS, config_of, launch, small_gtzan, small_li
-
-
-def outcome(workdir):
-    """What must not depend on how a run came about: result, predictions, parameters, logged values."""
-    result = json.loads((workdir / "result.json").read_text())
-    with np.load(workdir / "predictions" / "test.npz") as arrays:
-        score = arrays["score"]
-    folder = max((workdir / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name)).absolute() / "tree"
-    checkpointer = ocp.PyTreeCheckpointer()
-    saved = checkpointer.metadata(folder).item_metadata.tree
-    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
-    tree = checkpointer.restore(folder, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
-    log = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return result, score, jax.tree.map(np.asarray, tree), log
-
-
-def assert_same(one, other):
-    """Bit for bit."""
-    (result, score, tree, log), (result2, score2, tree2, log2) = one, other
-    np.testing.assert_array_equal(score, score2)
-    jax.tree.map(np.testing.assert_array_equal, tree, tree2)
-    assert result["best_step"] == result2["best_step"]
-    assert result["metrics"] == result2["metrics"]
-    assert log == log2
-
-
-def assert_close(one, other):
-    """To float tolerance. Where a gradient is nothing but rounding, Adam makes a step of up to its rate (2e-4) of it:
-    hence the absolute tolerance on parameters, which travel 5e-3."""
-    (result, score, tree, _), (result2, score2, tree2, _) = one, other
-    np.testing.assert_allclose(score, score2, rtol=1e-4, atol=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), tree, tree2)
-    assert result["best_step"] == result2["best_step"]
-
-
-@pytest.fixture(scope="module")
-def reference(data_dir, tmp_path_factory):
-    """An uninterrupted run started by launch.py."""
-    workdir = tmp_path_factory.mktemp("reference") / "run"
-    done = launch(*SMALL_LI_FLAGS, f"--workdir={workdir}", f"--data_dir={data_dir}")
-    assert done.returncode == 0, done.stderr
-    return workdir
+from tests.conftest import ROOT, SHARED_DATA, SMALL_LI_FLAGS, config_of, launch, small_gtzan, small_li
+from tests.outcome import assert_close, assert_same, outcome
 
 
 def test_result_has_the_contract_of_the_design(reference):
@@ -190,80 +144,6 @@ def test_subsets_are_scored_apart(data_dir, tmp_path):
     assert low <= result["metrics"]["test_private"]["map_at_3_group"][0] <= high
     with np.load(tmp_path / "run" / "plots" / "first_layer.npz") as arrays:
         assert arrays["id"] == "test-00000-Acoustic_guitar" and arrays["response"].shape[-1] == 4
-
-
-def test_eight_devices_give_the_single_device_result(reference, data_dir, tmp_path):
-    done = launch(
-        *SMALL_LI_FLAGS,
-        f"--workdir={tmp_path / 'run'}",
-        f"--data_dir={data_dir}",
-        "--config.cpu_devices=8",
-        **EIGHT_DEVICES,
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "run" / "result.json").read_text())["device"].startswith("8 ×")
-    assert_close(outcome(tmp_path / "run"), outcome(reference))
-
-
-@pytest.mark.parametrize("source", ["resident", "stream"])
-def test_two_processes_give_the_single_process_result(reference, data_dir, tmp_path, source):
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    workdir = tmp_path / "run"
-    arguments = [sys.executable, "launch.py", *SMALL_LI_FLAGS, f"--config.data.source={source}"]
-    processes = [
-        subprocess.Popen(
-            [*arguments, f"--workdir={workdir}", f"--data_dir={data_dir}"],
-            cwd=ROOT,
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-            env=os.environ
-            | {
-                "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
-                "JAX_NUM_PROCESSES": "2",
-                "JAX_PROCESS_ID": str(process),
-            },
-        )
-        for process in range(2)
-    ]
-    for process in processes:
-        _, stderr = process.communicate(timeout=240)
-        assert process.returncode == 0, stderr
-    assert json.loads((workdir / "result.json").read_text())["device"].startswith("2 ×")
-    assert_close(outcome(workdir), outcome(reference))
-
-
-def test_replicas_end_where_their_single_runs_do(data_dir, tmp_path):
-    steps = dict(steps=100, eval_every=100, steps_per_call=10)
-    single.run(small_li("lstm", replicas=3, seed=7, **steps), tmp_path / "all", None, data_dir)
-    result, score, tree, _ = outcome(tmp_path / "all")
-    assert score.shape[0] == 3
-    with np.load(tmp_path / "all" / "predictions" / "test.npz") as saved:
-        mean_auc = sklearn.metrics.roc_auc_score(saved["label"], score.mean(0), average="macro")
-    assert result["metrics"]["test_ensemble"]["mAUC"] == [pytest.approx(mean_auc, rel=1e-6)]
-    for replica in range(3):
-        workdir = tmp_path / f"single_{replica}"
-        single.run(small_li("lstm", seed=7 + replica, **steps), workdir, None, data_dir)
-        result_1, score_1, tree_1, _ = outcome(workdir)
-        for kept in ("state", "best"):
-            own = jax.tree.map(lambda leaf, r=replica: leaf[r : r + 1], tree[kept]["params"])
-            close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
-            jax.tree.map(close, own, tree_1[kept]["params"])
-        np.testing.assert_allclose(score[replica], score_1, rtol=1e-3, atol=1e-5)
-        assert result["best_step"][replica] == result_1["best_step"][0]
-        assert result["metrics"]["test"]["mAUC"][replica] == pytest.approx(
-            result_1["metrics"]["test"]["mAUC"][0], abs=1e-4
-        )
-
-
-def test_replicas_on_the_replica_axis_of_the_mesh(data_dir, tmp_path):
-    flags = [*SMALL_LI_FLAGS, "--config.replicas=4", f"--data_dir={data_dir}"]
-    alone = launch(*flags, f"--workdir={tmp_path / 'one'}")
-    spread = launch(*flags, "--config.cpu_devices=8", f"--workdir={tmp_path / 'eight'}", **EIGHT_DEVICES)
-    assert alone.returncode == spread.returncode == 0, alone.stderr + spread.stderr
-    assert_close(outcome(tmp_path / "one"), outcome(tmp_path / "eight"))
 
 
 def test_early_stopping_freezes_what_was_best(data_dir, tmp_path):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from audiojax.models import layers, lstm_kernel
+from audiojax.models import layers, recurrent_kernels
 
 UNROLLED = 8  # steps in one, on GPU, where their starts take most of the time
 
@@ -85,9 +85,9 @@ def lstm(projected_TBG: jax.Array, bias: jax.Array, kernel: jax.Array) -> jax.Ar
 
 def _lstm_forward(projected_TBG, bias, kernel):
     features = len(kernel)
-    if lstm_kernel.serves(features, kernel.dtype):
+    if recurrent_kernels.serves(features, kernel.dtype):
         gates_TBG = projected_TBG + bias
-        h, c = lstm_kernel.forward(gates_TBG, kernel)
+        h, c = recurrent_kernels.forward(gates_TBG, kernel)
         return h, (kernel, h, c, gates_TBG)
     # sigmoid(x) = (1 + tanh(x / 2)) / 2, so that one tanh serves the four gates.
     scale_G = np.repeat(np.array([0.5, 0.5, 1, 0.5], kernel.dtype), features)
@@ -111,7 +111,7 @@ def _lstm_forward(projected_TBG, bias, kernel):
 
 
 def _lstm_backward(saved, grad_TBH):
-    if lstm_kernel.serves(len(saved[0]), saved[0].dtype):
+    if recurrent_kernels.serves(len(saved[0]), saved[0].dtype):
         return _lstm_backward_by_kernel(*saved, grad_TBH)
     kernel, h, c_by_state, gates_by_state = saved
     transposed = kernel.T  # Before the loop, whose every step would do so anew.
@@ -136,7 +136,7 @@ def _lstm_backward_by_kernel(kernel, h, c, gates_TBG, grad_TBH):
     i, f, g, o, tanh_c = nn.sigmoid(i), nn.sigmoid(f), jnp.tanh(g), nn.sigmoid(o), jnp.tanh(c)
     gates_by_state = [g * i * (1 - i), before(c) * f * (1 - f), i * (1 - g**2), tanh_c * o * (1 - o)]
     factors = jnp.concatenate([*gates_by_state, f, o * (1 - tanh_c**2)], axis=-1)
-    grad_gates = lstm_kernel.backward(kernel, factors, grad_TBH)
+    grad_gates = recurrent_kernels.backward(kernel, factors, grad_TBH)
     return grad_gates, grad_gates.sum((0, 1)), layers.kernel_gradient(before_h, grad_gates)
 
 

@@ -184,7 +184,11 @@ def build_model(config, output_bias_K: np.ndarray | None = None, classes: int = 
     another network that reads labels with how many classes there are."""
     arguments = dict(config.model)
     name = arguments.pop("name")
-    known = [module.name for module in pkgutil.iter_modules(models.__path__) if not module.name.endswith("layers")]
+    known = [
+        module.name
+        for module in pkgutil.iter_modules(models.__path__)
+        if not module.name.endswith(("layers", "kernels"))
+    ]
     if name not in known:
         raise ConfigError(f"model.name={name!r} is unknown; models: {', '.join(known)}.")
     if config.dtype not in ("float32", "bfloat16"):

@@ -82,12 +82,14 @@ def test_convolutions_by_points_lose_a_digit_at_most(axes, width):
         expected, pull_back = jax.vjp(plain, x, kernel)
         grad = rng.normal(size=expected.shape)
 
-        def by_points(dtype):
-            x_, kernel_, grad_ = (jnp.asarray(array, dtype) for array in (x, kernel, grad))
-            out, at_points = convolution_layers.convolve_by_points(x_, kernel_, pads)
-            return out, *convolution_layers.gradients_by_points(at_points, kernel_, grad_, x.shape[1:-1], pads)
+        @jax.jit
+        def by_points(x, kernel, grad):
+            out, at_points = convolution_layers.convolve_by_points(x, kernel, pads)
+            return out, *convolution_layers.gradients_by_points(at_points, kernel, grad, x.shape[1:-1], pads)
 
-        for rounded, exact, true in zip(by_points("float32"), by_points("float64"), (expected, *pull_back(grad))):
+        arrays = x, kernel, grad
+        in_32, in_64 = by_points(*(jnp.asarray(array, jnp.float32) for array in arrays)), by_points(*arrays)
+        for rounded, exact, true in zip(in_32, in_64, (expected, *pull_back(grad))):
             assert rounded.dtype == jnp.float32
             np.testing.assert_allclose(exact, true, atol=1e-13 * abs(true).max())
             assert np.std(rounded - true) < 2e-6 * np.std(true)

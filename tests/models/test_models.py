@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from audiojax import frontend
-from audiojax.models import layers, lstm_kernel, recurrent_layers
+from audiojax.models import layers, recurrent_kernels, recurrent_layers
 from audiojax.tasks import supervised
 from tests.conftest import ROOT, config_of, run_on_eight_devices
 
@@ -142,8 +142,9 @@ def test_every_kind_of_stage_gives_finite_logits_and_gradients(stages):
 
 def assert_same_function(ours, theirs, x):
     """In values and gradients."""
+    ours, theirs = jax.jit(ours), jax.jit(theirs)
     np.testing.assert_allclose(ours(x), theirs(x), rtol=1e-5, atol=1e-6)
-    gradient = lambda f: jax.grad(lambda x: (f(x) ** 2).sum())(x)
+    gradient = lambda f: jax.jit(jax.grad(lambda x: (f(x) ** 2).sum()))(x)
     np.testing.assert_allclose(gradient(ours), gradient(theirs), rtol=1e-4, atol=1e-6)
 
 
@@ -192,7 +193,7 @@ def test_recurrent_layers_compute_what_their_scans_define(cell, dtype, steps, ba
     with jax.enable_x64(dtype == "float64"):
         layer = recurrent_layers.recurrent(cell, 4, layers.initialiser("lecun_normal"), jnp.dtype(dtype))
         x = jax.random.normal(jax.random.key(1), (3, steps, 5), dtype)
-        params = layer.init(jax.random.key(0), x)["params"]
+        params = jax.jit(layer.init)(jax.random.key(0), x)["params"]
         params = jax.tree.map(
             lambda p: (p + 0.1 * jax.random.normal(jax.random.key(p.size), p.shape)).astype(dtype), params
         )
@@ -206,8 +207,8 @@ def test_recurrent_layers_compute_what_their_scans_define(cell, dtype, steps, ba
             start = (zeros, zeros) if cell == "lstm" else zeros
             return scan.apply({"params": params["recurrent"]}, start, projected_TBG)[1].swapaxes(0, 1)
 
-        ours = lambda params, x: layer.apply({"params": params}, x)
-        gradient = lambda f: jax.grad(lambda *args: jnp.sin(3 * f(*args)).sum(), argnums=(0, 1))(params, x)
+        ours, defined = jax.jit(lambda params, x: layer.apply({"params": params}, x)), jax.jit(defined)
+        gradient = lambda f: jax.jit(jax.grad(lambda *args: jnp.sin(3 * f(*args)).sum(), argnums=(0, 1)))(params, x)
         tolerance = dict(rtol=1e-4, atol=1e-5) if dtype == "float32" else dict(rtol=1e-10, atol=1e-12)
         close = lambda a, b: np.testing.assert_allclose(a, b, **tolerance)
         close(ours(params, x), defined(params, x))
@@ -219,7 +220,7 @@ def test_recurrent_layers_compute_what_their_scans_define(cell, dtype, steps, ba
 def test_lstm_by_kernels_is_that_of_its_scan(clips, steps, replicas, monkeypatch):
     layer = recurrent_layers.LSTM(16, layers.initialiser("lecun_normal"), jnp.float32)
     x = jax.random.normal(jax.random.key(1), (2, clips, steps, 5))
-    params = jax.vmap(layer.init)(jax.random.split(jax.random.key(0)), x)
+    params = jax.jit(jax.vmap(layer.init))(jax.random.split(jax.random.key(0)), x)
     if not replicas:
         params, x = jax.tree.map(lambda leaf: leaf[0], (params, x))
 
@@ -227,10 +228,10 @@ def test_lstm_by_kernels_is_that_of_its_scan(clips, steps, replicas, monkeypatch
         apply = jax.vmap(layer.apply) if replicas else layer.apply
         # Gradients of 1e-6 are lost in half precision unless they are scaled.
         loss = lambda params, x: 1e-6 * jnp.sin(3 * apply(params, x)).sum()
-        return apply(params, x), jax.jit(jax.grad(loss, argnums=(0, 1)))(params, x)
+        return jax.jit(lambda *own: (apply(*own), jax.grad(loss, argnums=(0, 1))(*own)))(params, x)
 
     expected = both()
-    monkeypatch.setattr(lstm_kernel, "serves", lambda features, dtype: True)
+    monkeypatch.setattr(recurrent_kernels, "serves", lambda features, dtype: True)
     close = lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-3 * np.abs(b).max())  # As of 11 bits.
     jax.tree.map(close, both(), expected)
 
@@ -239,10 +240,10 @@ def test_lstm_by_kernels_is_that_of_its_scan(clips, steps, replicas, monkeypatch
 def test_both_ways_at_once_are_both_ways(cell, monkeypatch):
     layer = recurrent_layers.Bidirectional(cell, 4, layers.initialiser("lecun_normal"), jnp.float32)
     x = jax.random.normal(jax.random.key(1), (3, 6, 5))
-    params = layer.init(jax.random.key(0), x)
-    expected = layer.apply(params, x)
+    params = jax.jit(layer.init)(jax.random.key(0), x)
+    expected = jax.jit(layer.apply)(params, x)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    np.testing.assert_allclose(layer.apply(params, x), expected, atol=1e-6)
+    np.testing.assert_allclose(jax.jit(lambda *own: layer.apply(*own))(params, x), expected, atol=1e-6)
 
 
 def test_gradients_of_a_batch_over_devices_are_computed_where_it_lies():
@@ -288,7 +289,7 @@ def test_loops_of_recurrent_layers_copy_no_more_than_a_step():
 import re
 import jax, jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from audiojax.models import layers, lstm_kernel, recurrent_layers
+from audiojax.models import layers, recurrent_layers
 STEPS = 37
 layer = lambda cell: recurrent_layers.Bidirectional(cell, 8, layers.initialiser("lecun_normal"), jnp.float32)
 mesh = jax.make_mesh((2, 4), ("replica", "data"), axis_types=(AxisType.Auto,) * 2)
@@ -378,13 +379,12 @@ def test_bfloat16_computes_in_half_and_keeps_float32_parameters(study, row, smal
     x = jax.random.normal(jax.random.key(0), (4, 64, 1) if study == "rit_nsynth" else (4, 10, 128))
     full = supervised.build_model(config_of(study, row, **small), np.zeros(6))
     half = supervised.build_model(config_of(study, row, **small, dtype="bfloat16"), np.zeros(6))
-    variables = half.init(jax.random.key(0), x, train=False)
+    apply = lambda model: jax.jit(lambda variables: model.apply(variables, x, train=False))(variables)
+    variables = jax.jit(lambda key: half.init(key, x, train=False))(jax.random.key(0))
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
     text = str(jax.make_jaxpr(lambda v: half.apply(v, x, train=False))(variables))
     assert "bf16" in text
-    np.testing.assert_allclose(
-        half.apply(variables, x, train=False), full.apply(variables, x, train=False), rtol=0.1, atol=0.05
-    )
+    np.testing.assert_allclose(apply(half), apply(full), rtol=0.1, atol=0.05)
 
 
 def test_batch_statistics_standardise_each_feature():

@@ -1,0 +1,90 @@
+"""Whole runs on small data of several replicas, on several devices and in several processes."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import sklearn.metrics
+
+from audiojax.recipes import single
+from tests.conftest import EIGHT_DEVICES, ROOT, SMALL_LI_FLAGS, launch, small_li
+from tests.outcome import assert_close, outcome
+
+
+def test_eight_devices_give_the_single_device_result(reference, data_dir, tmp_path):
+    done = launch(
+        *SMALL_LI_FLAGS,
+        f"--workdir={tmp_path / 'run'}",
+        f"--data_dir={data_dir}",
+        "--config.cpu_devices=8",
+        **EIGHT_DEVICES,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["device"].startswith("8 ×")
+    assert_close(outcome(tmp_path / "run"), outcome(reference))
+
+
+@pytest.mark.parametrize("source", ["resident", "stream"])
+def test_two_processes_give_the_single_process_result(reference, data_dir, tmp_path, source):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    workdir = tmp_path / "run"
+    arguments = [sys.executable, "launch.py", *SMALL_LI_FLAGS, f"--config.data.source={source}"]
+    processes = [
+        subprocess.Popen(
+            [*arguments, f"--workdir={workdir}", f"--data_dir={data_dir}"],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            env=os.environ
+            | {
+                "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
+                "JAX_NUM_PROCESSES": "2",
+                "JAX_PROCESS_ID": str(process),
+            },
+        )
+        for process in range(2)
+    ]
+    for process in processes:
+        _, stderr = process.communicate(timeout=240)
+        assert process.returncode == 0, stderr
+    assert json.loads((workdir / "result.json").read_text())["device"].startswith("2 ×")
+    assert_close(outcome(workdir), outcome(reference))
+
+
+def test_replicas_end_where_their_single_runs_do(data_dir, tmp_path):
+    steps = dict(steps=50, eval_every=50, steps_per_call=10)
+    single.run(small_li("lstm", replicas=2, seed=7, **steps), tmp_path / "all", None, data_dir)
+    result, score, tree, _ = outcome(tmp_path / "all")
+    assert score.shape[0] == 2
+    with np.load(tmp_path / "all" / "predictions" / "test.npz") as saved:
+        mean_auc = sklearn.metrics.roc_auc_score(saved["label"], score.mean(0), average="macro")
+    assert result["metrics"]["test_ensemble"]["mAUC"] == [pytest.approx(mean_auc, rel=1e-6)]
+    for replica in range(2):
+        workdir = tmp_path / f"single_{replica}"
+        single.run(small_li("lstm", seed=7 + replica, **steps), workdir, None, data_dir)
+        result_1, score_1, tree_1, _ = outcome(workdir)
+        for kept in ("state", "best"):
+            own = jax.tree.map(lambda leaf, r=replica: leaf[r : r + 1], tree[kept]["params"])
+            close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+            jax.tree.map(close, own, tree_1[kept]["params"])
+        np.testing.assert_allclose(score[replica], score_1, rtol=1e-3, atol=1e-5)
+        assert result["best_step"][replica] == result_1["best_step"][0]
+        assert result["metrics"]["test"]["mAUC"][replica] == pytest.approx(
+            result_1["metrics"]["test"]["mAUC"][0], abs=1e-4
+        )
+
+
+def test_replicas_on_the_replica_axis_of_the_mesh(data_dir, tmp_path):
+    flags = [*SMALL_LI_FLAGS, "--config.replicas=4", f"--data_dir={data_dir}"]
+    alone = launch(*flags, f"--workdir={tmp_path / 'one'}")
+    spread = launch(*flags, "--config.cpu_devices=8", f"--workdir={tmp_path / 'eight'}", **EIGHT_DEVICES)
+    assert alone.returncode == spread.returncode == 0, alone.stderr + spread.stderr
+    assert_close(outcome(tmp_path / "one"), outcome(tmp_path / "eight"))
