@@ -16,19 +16,27 @@ except ImportError:  # Deprecated since JAX 0.11. The scan is left then.
     triton = None
 
 CLIPS = 16  # that one program has, the least that a matrix product of Triton takes
-FEATURES = (16, 32, 64, 128)  # powers of two, whose weights one multiprocessor can hold
+FEATURES = (16, 32, 64, 128)  # powers of two
+SHARED_KB = {"8.0": 163, "9.0": 227, "10.0": 227}  # memory of a multiprocessor, by compute capability
+LEAST_CAPABILITY, LEAST_SHARED_KB = 8, 99  # of these, and of all others from there on
+EXCHANGED_KB = 8  # beside the weights
 PRECISIONS = (None, "default", "tensorfloat32")
 
 
 def serves(features: int, dtype: jnp.dtype) -> bool:
-    """Whether these kernels can be used: in float32, on one NVIDIA GPU. Of several each would have the clips of all.
+    """Whether these kernels can be used: in float32, on one NVIDIA GPU (of several each would have the clips of all)
+    since Ampere, where a multiprocessor has room for the weights.
 
     Products round their factors to 11 bits, as XLA's do on such a GPU where no higher precision is asked for.
     """
+    device = jax.devices()[0]
+    if triton is None or not device.device_kind.startswith("NVIDIA"):
+        return False
     alone = jax.sharding.get_abstract_mesh().size <= 1
     rounds = jax.config.jax_default_matmul_precision in PRECISIONS
-    fits = features in FEATURES and dtype == jnp.float32
-    return fits and alone and rounds and triton is not None and jax.devices()[0].device_kind.startswith("NVIDIA")
+    known = features in FEATURES and dtype == jnp.float32 and float(device.compute_capability) >= LEAST_CAPABILITY
+    needed_kb = 4 * features**2 * 2 / 1024 + EXCHANGED_KB
+    return known and alone and rounds and needed_kb <= SHARED_KB.get(device.compute_capability, LEAST_SHARED_KB)
 
 
 def forward(gates_TBG: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:

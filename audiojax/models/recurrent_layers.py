@@ -24,8 +24,8 @@ def recurrent(cell: str, features: int, kernel_init: Callable, dtype: jnp.dtype)
 class LSTM(nn.Module):
     """One LSTM layer over time: x_BTF to every output h_BTH.
 
-    The scan of `LSTMStep` defines the layer and its parameters; `lstm` computes the same faster. Gates in the order
-    input, forget, cell, output; the forget gate's bias starts at one, as in Jozefowicz et al. 2015.
+    The scan of `LSTMStep` defines the layer and its parameters; `lstm` and `lstm_by_kernels` compute the same faster.
+    Gates in the order input, forget, cell, output; the forget gate's bias starts at one, as in Jozefowicz et al. 2015.
     """
 
     features: int
@@ -46,7 +46,8 @@ class LSTM(nn.Module):
         else:
             params = jax.tree.map(lambda p: p.astype(self.dtype), self.variables["params"])
             projected_TBG = product(x_TBF, params["input"]["kernel"])
-            h_TBH = lstm(projected_TBG, params["input"]["bias"], params["recurrent"]["hidden"]["kernel"])
+            outputs = lstm_by_kernels if recurrent_kernels.serves(self.features, self.dtype) else lstm
+            h_TBH = outputs(projected_TBG, params["input"]["bias"], params["recurrent"]["hidden"]["kernel"])
         return h_TBH.swapaxes(0, 1)
 
 
@@ -85,10 +86,6 @@ def lstm(projected_TBG: jax.Array, bias: jax.Array, kernel: jax.Array) -> jax.Ar
 
 def _lstm_forward(projected_TBG, bias, kernel):
     features = len(kernel)
-    if recurrent_kernels.serves(features, kernel.dtype):
-        gates_TBG = projected_TBG + bias
-        h, c = recurrent_kernels.forward(gates_TBG, kernel)
-        return h, (kernel, h, c, gates_TBG)
     # sigmoid(x) = (1 + tanh(x / 2)) / 2, so that one tanh serves the four gates.
     scale_G = np.repeat(np.array([0.5, 0.5, 1, 0.5], kernel.dtype), features)
 
@@ -111,8 +108,6 @@ def _lstm_forward(projected_TBG, bias, kernel):
 
 
 def _lstm_backward(saved, grad_TBH):
-    if recurrent_kernels.serves(len(saved[0]), saved[0].dtype):
-        return _lstm_backward_by_kernel(*saved, grad_TBH)
     kernel, h, c_by_state, gates_by_state = saved
     transposed = kernel.T  # Before the loop, whose every step would do so anew.
 
@@ -129,8 +124,23 @@ def _lstm_backward(saved, grad_TBH):
     return grad_gates, carry[-1].sum(0), layers.kernel_gradient(before(h), grad_gates)
 
 
-def _lstm_backward_by_kernel(kernel, h, c, gates_TBG, grad_TBH):
-    """Here what the gradients need is computed anew, of all steps at once."""
+lstm.defvjp(_lstm_forward, _lstm_backward)
+
+
+@jax.custom_vjp
+def lstm_by_kernels(projected_TBG: jax.Array, bias: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`lstm` with its loops as one GPU kernel each. What the gradients need is computed anew, of all steps at once."""
+    return _kernels_forward(projected_TBG, bias, kernel)[0]
+
+
+def _kernels_forward(projected_TBG, bias, kernel):
+    gates_TBG = projected_TBG + bias
+    h, c = recurrent_kernels.forward(gates_TBG, kernel)
+    return h, (kernel, h, c, gates_TBG)
+
+
+def _kernels_backward(saved, grad_TBH):
+    kernel, h, c, gates_TBG = saved
     before_h = before(h)
     i, f, g, o = jnp.split(gates_TBG + before_h @ kernel, 4, axis=-1)
     i, f, g, o, tanh_c = nn.sigmoid(i), nn.sigmoid(f), jnp.tanh(g), nn.sigmoid(o), jnp.tanh(c)
@@ -140,7 +150,7 @@ def _lstm_backward_by_kernel(kernel, h, c, gates_TBG, grad_TBH):
     return grad_gates, grad_gates.sum((0, 1)), layers.kernel_gradient(before_h, grad_gates)
 
 
-lstm.defvjp(_lstm_forward, _lstm_backward)
+lstm_by_kernels.defvjp(_kernels_forward, _kernels_backward)
 
 
 class GRU(nn.Module):

@@ -3,6 +3,7 @@
 import importlib
 import subprocess
 import sys
+import types
 
 import flax
 import jax
@@ -234,6 +235,29 @@ def test_lstm_by_kernels_is_that_of_its_scan(clips, steps, replicas, monkeypatch
     monkeypatch.setattr(recurrent_kernels, "serves", lambda features, dtype: True)
     close = lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-3 * np.abs(b).max())  # As of 11 bits.
     jax.tree.map(close, both(), expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "capability", "served"),
+    [
+        ("cpu", "", ()),
+        ("NVIDIA T4", "7.5", ()),
+        ("NVIDIA A100", "8.0", (64, 128)),
+        ("NVIDIA A10", "8.6", (64,)),
+        ("NVIDIA H200", "9.0", (64, 128)),
+        ("AMD Instinct MI300X", "9.4", ()),
+    ],
+)
+def test_kernels_are_for_gpus_whose_multiprocessors_hold_the_weights(kind, capability, served, monkeypatch):
+    device = types.SimpleNamespace(device_kind=kind, compute_capability=capability)
+    monkeypatch.setattr(jax, "devices", lambda: [device])
+    of = lambda dtype: tuple(n for n in (48, 64, 128, 256) if recurrent_kernels.serves(n, jnp.dtype(dtype)))
+    assert of("float32") == served and of("bfloat16") == ()
+    with jax.default_matmul_precision("highest"):
+        assert of("float32") == ()
+    two = jax.sharding.AbstractMesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    with jax.sharding.use_abstract_mesh(two):
+        assert of("float32") == ()
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
