@@ -20,6 +20,7 @@ FEATURES = (16, 32, 64, 128)  # powers of two
 SHARED_KB = {"8.0": 163, "9.0": 227, "10.0": 227}  # memory of a multiprocessor, by compute capability
 LEAST_CAPABILITY, LEAST_SHARED_KB = 8, 99  # of these, and of all others from there on
 EXCHANGED_KB = 8  # beside the weights
+VANISHED = 1e-37  # gradients of a step
 PRECISIONS = (None, "default", "tensorfloat32")
 
 
@@ -46,7 +47,7 @@ def forward(gates_TBG: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Arr
     tanh = jnp.tanh if interpreted() else triton.approx_tanh
     sigmoid = lambda x: 0.5 + 0.5 * tanh(0.5 * x)
 
-    def loop(gates_ref, kernel_ref, h_ref, c_ref):
+    def loop(kernel_ref, gates_ref, h_ref, c_ref):
         clips, gates = own_clips(), parts(4, features)
         weights = [kernel_ref[:, gate] for gate in gates]
         read = lambda step: tuple(gates_ref[step, clips, gate] for gate in gates)
@@ -65,10 +66,7 @@ def forward(gates_TBG: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Arr
         zeros = jnp.zeros((CLIPS, features))
         jax.lax.fori_loop(0, steps, take, (zeros, zeros, read(0)))
 
-    of_whole = whole(gates_TBG)
-    out = jax.ShapeDtypeStruct((*of_whole.shape[:2], features), jnp.float32)
-    h, c = call(loop, (out, out), 16)(of_whole, kernel.astype(jnp.float16))
-    return h[:, : gates_TBG.shape[1]], c[:, : gates_TBG.shape[1]]
+    return call(loop, (features, features), 16, kernel, gates_TBG)
 
 
 def backward(kernel: jax.Array, factors_TBF: jax.Array, grad_TBH: jax.Array) -> jax.Array:
@@ -93,31 +91,32 @@ def backward(kernel: jax.Array, factors_TBF: jax.Array, grad_TBH: jax.Array) -> 
             grads = [x * factor for x, factor in zip((grad_c, grad_c, grad_c, grad_h), by)]
             for gate, x in zip(columns, grads):
                 out_ref[step, clips, gate] = x
-            # Half precision has few exponents: the largest becomes 1.
+            # Half precision has few exponents: the largest becomes 1, or all 0 where it has no inverse.
             largest = functools.reduce(jnp.maximum, (jnp.abs(x) for x in grads)).max()
-            inverse = jnp.where(largest > 0, 1 / largest, 1.0)
+            inverse = jnp.where(largest < VANISHED, 0.0, 1 / largest)
             i, f, g, o = (product((x * inverse).astype(jnp.float16), weight) for x, weight in zip(grads, weights))
             return ((i + f) + (g + o)) * largest, grad_c * c_by_next_c, following
 
         zeros = jnp.zeros((CLIPS, features))
         jax.lax.fori_loop(0, steps, take, (zeros, zeros, read(steps - 1)))
 
-    of_whole = whole(grad_TBH)
-    out = jax.ShapeDtypeStruct((*of_whole.shape[:2], 4 * features), jnp.float32)
-    grads = call(loop, out, 8)(kernel.T.astype(jnp.float16), whole(factors_TBF), of_whole)
-    return grads[:, : grad_TBH.shape[1]]
+    [grads_TBG] = call(loop, (4 * features,), 8, kernel.T, factors_TBF, grad_TBH)
+    return grads_TBG
 
 
-def call(loop: Callable, out_shape, warps: int) -> Callable:
-    """A kernel of a program for each CLIPS clips; without a GPU as JAX defines it, for tests."""
-    first = out_shape[0] if isinstance(out_shape, tuple) else out_shape
-    return pl.pallas_call(
+def call(loop: Callable, widths: tuple[int, ...], warps: int, kernel: jax.Array, *xs_TBF: jax.Array) -> list[jax.Array]:
+    """Arrays [T, B, width] that a kernel makes of the weights and xs: a program for each CLIPS clips, zeros in place of
+    those that the last one lacks. Without a GPU as JAX defines it, for tests."""
+    steps, clips, _ = xs_TBF[0].shape
+    filled = clips + -clips % CLIPS
+    made = pl.pallas_call(
         loop,
-        grid=(first.shape[1] // CLIPS,),
-        out_shape=out_shape,
+        grid=(filled // CLIPS,),
+        out_shape=[jax.ShapeDtypeStruct((steps, filled, width), jnp.float32) for width in widths],
         compiler_params=triton.CompilerParams(num_warps=warps, num_stages=1),
         interpret=interpreted(),
-    )
+    )(kernel.astype(jnp.float16), *(jnp.pad(x, ((0, 0), (0, filled - clips), (0, 0))) for x in xs_TBF))
+    return [x[:, :clips] for x in made]
 
 
 def interpreted() -> bool:
@@ -135,8 +134,3 @@ def parts(number: int, features: int) -> list[pl.Slice]:
 
 def product(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.dot(a, b, preferred_element_type=jnp.float32)
-
-
-def whole(x_TBF: jax.Array) -> jax.Array:
-    """Filled with clips of zeros, so that every program has CLIPS of them."""
-    return jnp.pad(x_TBF, ((0, 0), (0, -x_TBF.shape[1] % CLIPS), (0, 0)))

@@ -237,6 +237,14 @@ def test_lstm_by_kernels_is_that_of_its_scan(clips, steps, replicas, monkeypatch
     jax.tree.map(close, both(), expected)
 
 
+@pytest.mark.parametrize("size", [0.0, 1e-44, 1e-39, 1e-36, 1e30])
+def test_gradients_by_kernels_vanish_and_grow_but_are_numbers(size):
+    kernel, factors = jnp.ones((16, 64)) / 64, jnp.ones((3, 16, 96))
+    grads = recurrent_kernels.backward(kernel, factors, jnp.full((3, 16, 16), size))
+    assert jnp.isfinite(grads).all()
+    np.testing.assert_allclose(grads[-1, 0, -16:], size, rtol=1e-6, atol=1e-37)
+
+
 @pytest.mark.parametrize(
     ("kind", "capability", "served"),
     [
