@@ -186,8 +186,7 @@ def test_lstm_equals_flax_lstm_cell_in_values_and_gradients():
 
 
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])
-@pytest.mark.parametrize("steps", [3, 20])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("dtype", "steps"), [("float32", 3), ("float64", 20)])
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_recurrent_layers_compute_what_their_scans_define(cell, dtype, steps, backend, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: backend)  # The loops for others can be run on a CPU too.
@@ -376,7 +375,7 @@ def test_max_pool_equals_flax_and_drops_the_remainder(shape):
     np.testing.assert_array_equal(layers.max_pool(x, 4), flax.linen.max_pool(x, window, strides=window))
 
 
-@pytest.mark.parametrize(("steps", "stages"), [(501, 1), (250, 2), (130, 3)])
+@pytest.mark.parametrize(("steps", "stages"), [(501, 1), (130, 3)])
 def test_gradients_through_pools_are_those_of_flax_in_a_compiled_network(steps, stages, monkeypatch):
     """In a whole network, for what XLA fuses decides: where it computes a pool's input twice, both may round apart."""
     x = jax.random.normal(jax.random.key(1), (4, steps, 16))
