@@ -59,7 +59,7 @@ class Evaluator:
     def _compiled(self, function: Callable) -> Callable:
         def call(params, model_state, batch):
             one = lambda params, model_state: function(params, model_state, batch)
-            with jax.sharding.use_abstract_mesh(self._mesh.abstract_mesh):  # Convolutions ask for it.
+            with jax.sharding.use_abstract_mesh(self._mesh.abstract_mesh):  # Layers ask for it.
                 return meshes.over_replicas(one, self._replicas)(params, model_state)
 
         return jax.jit(call, out_shardings=jax.sharding.NamedSharding(self._mesh, meshes.REPLICATED))

@@ -143,7 +143,7 @@ class Trainer:
         """One step. Randomness is a function of (seed, step)."""
         fold = lambda seed, step: jax.random.fold_in(jax.random.key(seed), step)
         keys = jax.vmap(fold)(seeds, state.step)
-        with jax.sharding.use_abstract_mesh(self._mesh.abstract_mesh):  # Convolutions ask for it.
+        with jax.sharding.use_abstract_mesh(self._mesh.abstract_mesh):  # Layers ask for it.
             return meshes.over_replicas(self._task.train_step, self._config.replicas)(state, batch, keys)
 
     def _next_evaluation(self, step: int) -> int:

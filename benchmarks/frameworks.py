@@ -112,7 +112,7 @@ def by_audiojax(config, x: np.ndarray, label: np.ndarray, classes: int, variable
 
         def mean_loss(params):
             variables, rngs = {"params": params} | rest, {"dropout": key}
-            with jax.sharding.use_abstract_mesh(devices.abstract_mesh):  # Convolutions ask for it.
+            with jax.sharding.use_abstract_mesh(devices.abstract_mesh):  # Layers ask for it.
                 outputs, updated = model.apply(variables, x, train=True, rngs=rngs, mutable=list(rest))
             return loss_of(outputs, label).mean(), updated
 
