@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from audiojax.data import store
 from audiojax.data.prepared import Prepared
 from audiojax.data.splits import Part
 
@@ -23,18 +24,20 @@ class Extended(Prepared):
 def extend(
     prepared: Prepared, split: str, audio_NT: np.ndarray, label_N: np.ndarray, classes: list[str], subset: str
 ) -> tuple[Extended, Part]:
-    """A data set with clips int16 [N, T] at the end of a split, T at most its longest clip, and the part that they are.
+    """A data set with clips int16 [N, T] at the end of a split, and the part that they are.
 
     label_N: numbers over `classes`. subset: what the clips count as; their ids say it too.
     """
     own = prepared.inputs(split)
     fields = {field.name: getattr(prepared, field.name) for field in dataclasses.fields(Prepared)}
-    extended = Extended(**fields, split=split, steps=np.concatenate([own, audio_NT.ravel()]))
     count, samples = audio_NT.shape
+    fields["longest"] = max(prepared.longest, samples)
+    behind = np.zeros(fields["longest"], own.dtype)
+    extended = Extended(**fields, split=split, steps=np.concatenate([own, audio_NT.ravel(), behind]))
     ids = np.array([f"{subset}.{classes[label]}.{number:05d}" for number, label in enumerate(label_N)])
     return extended, Part(
         split=split,
-        steps=prepared.longest,
+        steps=extended.longest,
         id=ids,
         group=ids,
         subset=np.full(count, subset),
@@ -43,4 +46,5 @@ def extend(
         offset=np.zeros(count, np.int64),
         length=np.full(count, samples, np.int32),
         weight=np.ones(count, np.float32),
+        digest=np.frombuffer(b"".join(map(store.digest_of, audio_NT)), np.uint8).reshape(count, -1),
     )

@@ -11,7 +11,7 @@ import sys
 import tensorflow_datasets as tfds
 
 from audiojax.data import datasets
-from audiojax.data.prepared import find
+from audiojax.data.prepared import DESCRIPTION, VERSION, find, find_release, folder_of
 from audiojax.errors import ConfigError, DataError
 
 
@@ -37,18 +37,23 @@ def prepare(name: str, variant: str, raw_dir: pathlib.Path | None, data_dir: pat
     with lock(data_dir / f".{name}-{variant}.lock"):
         if find(name, variant, data_dir):
             return  # Another process was faster.
-        for attempt in (data_dir / name / variant).glob("*incomplete*"):
+        target = folder_of(name, variant, data_dir)
+        for attempt in target.parent.glob("*incomplete*"):
             shutil.rmtree(attempt)
+        if target.exists():
+            raise DataError(f"{target} holds no prepared data but other files; move it away, or choose another --data_dir.")
         builder = builder_class(config=variant, data_dir=data_dir, raw_dir=release, strict=strict)
         try:
             builder.download_and_prepare()
         except (tfds.download.DownloadError, OSError) as error:
             if release or variant == "stand_in":
                 raise DataError(f"{name} cannot be prepared in {data_dir} ({error}).") from error
-            reason = type(error).__name__
+            older = [path.parent.name for path in target.parent.glob(f"*/{DESCRIPTION}")]
+            there = f" in version {VERSION}, only in {', '.join(older)}," if older else ""
             raise DataError(
-                f"{name} is not prepared in {data_dir} and cannot be downloaded ({reason}); put its release in"
-                f" DIR/{name} and pass --raw_dir=DIR, or try the synthesised --config.data.variant=stand_in."
+                f"{name} is not prepared in {data_dir}{there} and cannot be downloaded ({type(error).__name__}); put"
+                f" its release in DIR/{name} and pass --raw_dir=DIR, or try the synthesised"
+                " --config.data.variant=stand_in."
             ) from error
 
 
@@ -60,18 +65,6 @@ def find_builder(name: str):
     if name not in known:
         raise ConfigError(f"data.name={name!r} is unknown; data sets: {', '.join(known)}.")
     return importlib.import_module(f"audiojax.data.datasets.{name}").Builder
-
-
-def find_release(name: str, raw_dir: pathlib.Path | None) -> pathlib.Path | None:
-    """raw_dir/NAME, None without a raw_dir. Raises DataError where that folder is absent."""
-    if raw_dir is None:
-        return None
-    release = raw_dir / name
-    if not release.is_dir():
-        raise DataError(
-            f"--raw_dir={raw_dir} has no folder {name}; put the release there, or leave the flag out to download it."
-        )
-    return release
 
 
 @contextlib.contextmanager

@@ -1,16 +1,22 @@
 """A prepared data set on disk, read without TensorFlow: description, index of examples, inputs."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
+import stat
 
 import numpy as np
 
 from audiojax.data import store
+from audiojax.durable import write_durably
 from audiojax.errors import DataError
 
 DESCRIPTION = "audiojax.json"
+VERSION = "3.0.0"  # of the format on disk
+QUICK_BYTES = 2**28  # of inputs that are verified at every opening, which takes less than a second
+JUNK = ("Thumbs.db", "desktop.ini", "__MACOSX")  # left in folders by file managers, as are hidden files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +27,8 @@ class Prepared:
     sample_rate_hz: steps a second. longest: steps of the longest example.
     examples: split -> number prepared. released_examples: split -> number in the complete release, or {}.
     skipped: [what, why] of everything left out. changes: what reading altered -> in how many examples.
+    release: "folder" that it was prepared from and its `fingerprint`; {} of a download or synthesised data.
+    files: name -> [bytes, SHA-256 (of an index, else "")] of the splits' files.
     """
 
     folder: pathlib.Path
@@ -37,13 +45,23 @@ class Prepared:
     released_examples: dict[str, int]
     skipped: list[list[str]]
     changes: dict[str, int]
+    release: dict[str, str] = dataclasses.field(default_factory=dict)
+    files: dict[str, list] = dataclasses.field(default_factory=dict)
 
     def index(self, split: str) -> store.Index:
-        """Which clips a split has, and where in its inputs they lie."""
+        """Which clips a split has, and where in its inputs they lie. Raises DataError: the file is damaged."""
+        path = store.index_path(self.folder, split)
+        self._check_size(path)
+        if path.name in self.files and sha256(path) != self.files[path.name][1]:
+            raise self._damaged(path, "its checksum is wrong")
         return store.read_index(self.folder, split)
 
     def inputs(self, split: str) -> np.ndarray:
-        """All steps of a split, mapped from disk: [steps, *step_shape]."""
+        """All steps of a split, mapped from disk, as many zeros as its longest clip has steps behind them.
+
+        Returns: [steps, *step_shape]. Raises DataError: the file has another size than was prepared.
+        """
+        self._check_size(store.inputs_path(self.folder, split))
         return store.open_inputs(self.folder, split, self.step_shape, self.input_dtype)
 
     def absent(self) -> dict[str, int]:
@@ -54,10 +72,50 @@ class Prepared:
             if total > self.examples.get(split, 0)
         }
 
+    def verify(self, whole: bool) -> None:
+        """Compares every index, and the steps of every clip, with their checksums. Raises DataError where one differs.
+
+        whole: read all inputs, however large; else only where they are at most `QUICK_BYTES`, and all sizes.
+        """
+        inputs = {split: self.inputs(split) for split in self.examples}
+        quick = sum(array.nbytes for array in inputs.values()) <= QUICK_BYTES
+        for split, array in inputs.items():
+            index = self.index(split)
+            if (quick or whole) and (damaged := store.damaged_clips(index, array)):
+                more = f" and of {len(damaged) - 1} more clips" if len(damaged) > 1 else ""
+                path = store.inputs_path(self.folder, split)
+                raise self._damaged(path, f"the samples of {damaged[0]}{more} are not those that were prepared")
+
     def save(self) -> None:
-        """Writes the description that `find` reads, into its folder."""
-        fields = dataclasses.asdict(self) | {"folder": None}
-        (self.folder / DESCRIPTION).write_text(json.dumps(fields, indent=1))
+        """Writes the description that `find` reads, into its folder, which holds the splits' files already."""
+        files = {}
+        for split in self.examples:
+            inputs, index = (path(self.folder, split) for path in (store.inputs_path, store.index_path))
+            files |= {inputs.name: [inputs.stat().st_size, ""], index.name: [index.stat().st_size, sha256(index)]}
+        fields = dataclasses.asdict(self) | {"folder": None, "files": files}
+        write_durably(self.folder / DESCRIPTION, json.dumps(fields | {"checksum": checksum(fields)}, indent=1))
+
+    def _check_size(self, path: pathlib.Path) -> None:
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise self._damaged(path, f"it cannot be read ({error.strerror})") from error
+        if path.name in self.files and size != (expected := self.files[path.name][0]):
+            raise self._damaged(path, f"it has {size:,} bytes instead of {expected:,}")
+
+    def _damaged(self, path: pathlib.Path, why: str) -> DataError:
+        return DataError(f"{path} is damaged: {why}; delete {self.folder} and prepare {self.name} again.")
+
+
+def checksum(fields: dict) -> str:
+    """Of a description: the SHA-256 of its JSON."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def sha256(path: pathlib.Path) -> str:
+    """Of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def default_data_dir() -> pathlib.Path:
@@ -65,15 +123,76 @@ def default_data_dir() -> pathlib.Path:
     return pathlib.Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
 
 
+def folder_of(name: str, variant: str, data_dir: pathlib.Path) -> pathlib.Path:
+    """Where a data set is prepared."""
+    return data_dir / name / variant / VERSION
+
+
 def find(name: str, variant: str, data_dir: pathlib.Path) -> Prepared | None:
-    """The newest prepared version of a data set in `data_dir`, or None."""
-    versions = sorted((data_dir / name / variant).glob(f"*/{DESCRIPTION}"))
-    if not versions:
+    """The data set as it is prepared in `data_dir`, or None. Raises DataError: its description is damaged."""
+    path = folder_of(name, variant, data_dir) / DESCRIPTION
+    if not path.exists():
         return None
     try:
-        fields = json.loads(versions[-1].read_text())
-        return Prepared(**fields | {"folder": versions[-1].parent, "step_shape": tuple(fields["step_shape"])})
-    except (ValueError, TypeError, KeyError) as error:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        if fields.pop("checksum") != checksum(fields):
+            raise ValueError("its checksum is wrong")
+        return Prepared(**fields | {"folder": path.parent, "step_shape": tuple(fields["step_shape"])})
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(
-            f"{versions[-1]} cannot be read ({error}); delete {versions[-1].parent} to prepare it again."
+            f"{path} is damaged ({error}); delete {path.parent} and prepare {name} again."
         ) from error
+
+
+def find_release(name: str, raw_dir: pathlib.Path | None) -> pathlib.Path | None:
+    """raw_dir/NAME, None without a raw_dir. Raises DataError where that folder is absent."""
+    if raw_dir is None:
+        return None
+    release = raw_dir / name
+    if not release.is_dir():
+        raise DataError(
+            f"--raw_dir={raw_dir} has no folder {name}; put the release there, or leave the flag out to use what is"
+            " prepared or to download it."
+        )
+    return release
+
+
+def fingerprint(release: pathlib.Path) -> str:
+    """A checksum of the names, sizes and times of all files below a folder, links followed, hidden files left out."""
+    found, seen = [], set()
+    for folder, folders, names in os.walk(release, followlinks=True):
+        own = os.stat(folder)
+        if is_again := (own.st_dev, own.st_ino) in seen:
+            folders.clear()  # A link has led back.
+        seen.add((own.st_dev, own.st_ino))
+        folders[:] = [name for name in folders if not is_junk(name)]
+        for name in () if is_again else names:
+            path = os.path.join(folder, name)
+            try:
+                status = os.stat(path)
+            except OSError:
+                continue  # a link to nothing
+            if stat.S_ISREG(status.st_mode) and not is_junk(name):
+                found.append((os.path.relpath(path, release), status.st_size, status.st_mtime_ns))
+    return hashlib.sha256(repr(sorted(found)).encode(errors="backslashreplace")).hexdigest()
+
+
+def is_junk(name: str) -> bool:
+    """Whether a file of this name is a file manager's, not a release's."""
+    return name.startswith(".") or name in JUNK
+
+
+def check_release(prepared: Prepared, release: pathlib.Path) -> None:
+    """Raises DataError where `release` is not what the data was prepared from."""
+    if prepared.release.get("fingerprint") != fingerprint(release):
+        source = prepared.release.get("folder")
+        if source is None:
+            differs = "a download"
+        elif source == str(release.resolve()):
+            differs = "this folder as it was before: names, sizes or times of its files have changed since"
+        else:
+            differs = f"{source}, whose files have other names, sizes or times"
+        raise DataError(
+            f"{prepared.folder} was not prepared from {release} but from {differs}; delete it to prepare the data anew,"
+            " choose another --data_dir, or leave --raw_dir out to use it as it is."
+        )

@@ -24,13 +24,15 @@ class Resident:
             raise DataError(f"a split of {largest:,} steps cannot be indexed on a device; use data.source=stream.")
 
     def data(self, name: str) -> dict[str, jax.Array]:
-        """The inputs of a part's split, and start, length, label and weight of its windows, on every device."""
+        """The inputs of a part's split, start, length, label and weight of its windows, and the steps that are read of
+        each, from 0 on, on every device."""
         if name not in self._data:
             part, put = self._parts[name], lambda tree: meshes.put(tree, self._mesh, meshes.REPLICATED)
             if part.split not in self._inputs:
                 self._inputs[part.split] = put(self._prepared.inputs(part.split))
             columns = {"length": part.length, "label": part.label, "weight": part.weight}
-            windows = put({"start": part.start.astype(np.int32)} | columns)
+            read = np.arange(segments.read_steps(part, len(self._inputs[part.split])), dtype=np.int32)
+            windows = put({"start": part.start.astype(np.int32), "read": read} | columns)
             self._data[name] = {"inputs": self._inputs[part.split]} | windows
         return self._data[name]
 
@@ -43,8 +45,7 @@ class Resident:
 
     def take(self, data: dict[str, jax.Array], rows: jax.Array) -> dict[str, jax.Array]:
         """In the jitted step: the batch at `rows`, of any shape."""
-        inputs, length = data["inputs"], data["length"][rows]
-        read_steps = min(self._steps, self._prepared.longest)
+        inputs, length, read_steps = data["inputs"], data["length"][rows], len(data["read"])
         read = lambda start: jax.lax.dynamic_slice_in_dim(inputs, start, read_steps)
         windows = jax.vmap(read)(data["start"][rows.ravel()]).reshape(*rows.shape, read_steps, *inputs.shape[1:])
         filled = segments.fill(windows, length, self._steps, self._pad)

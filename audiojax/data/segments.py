@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from audiojax.errors import ConfigError
+from audiojax.errors import ConfigError, DataError
 
 
 def windows(
@@ -31,6 +31,23 @@ def steps_of(seconds: float, steps_hz: int, name: str) -> int:
     steps = round(seconds * steps_hz)
     if seconds < 0 or (seconds > 0 and steps < 1):
         raise ConfigError(f"data.segment.{name}={seconds} must be 0 or at least a step of 1/{steps_hz} s.")
+    return steps
+
+
+def read_steps(part, inputs_steps: int) -> int:
+    """How many steps are read of every window of a part: as many as its longest has of its clip.
+
+    A split's inputs have its longest clip's length of zeros behind them, so that no read passes their end.
+
+    Args:
+      part: a `splits.Part`. inputs_steps: steps of its split's inputs.
+
+    Raises:
+      DataError: a read would pass the end of the inputs.
+    """
+    steps = int(part.length.max(initial=0))
+    if len(part.start) and (end := int(part.start.max()) + steps) > inputs_steps:
+        raise DataError(f"the inputs of {part.split} have {inputs_steps:,} steps, and its windows end at {end:,}.")
     return steps
 
 

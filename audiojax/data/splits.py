@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from audiojax.data import labels, segments
+from audiojax.data import labels, segments, store
 from audiojax.data.prepared import Prepared
 from audiojax.errors import ConfigError, DataError
 
@@ -20,6 +20,7 @@ class Part(NamedTuple):
     label: int32 [N] or multi-hot uint8 [N, classes], over `classes` of `parts`.
     start: int64 [N], where the window begins in the split's inputs. offset: int64 [N], where in its clip.
     length: int32 [N], how many of its steps lie in the clip. weight: float32 [N], of its loss in training.
+    digest: uint8 [N, 16], of all steps of the clip.
     """
 
     split: str
@@ -32,6 +33,7 @@ class Part(NamedTuple):
     offset: np.ndarray
     length: np.ndarray
     weight: np.ndarray
+    digest: np.ndarray
 
     @property
     def segment(self) -> np.ndarray:
@@ -81,6 +83,15 @@ def make_parts(prepared: Prepared, protocol, data) -> tuple[dict[str, Part], lis
         if data.group_file:
             clips = regroup(clips, read_table(data.group_file, ("group", "artist")), data.group_file)
         whole[split] = clips
+    copies, joined = find_copies(whole, prepared), {}
+    if copies:
+        split, row = copies[0][1]
+        notes.append(
+            f"{sum(len(same) - 1 for same in copies)} clips of {prepared.name} have the very samples of another clip,"
+            f" such as {whole[split].id[row]} of {split}"
+        )
+    if protocol.get("unit") == "group":
+        joined = join_groups([{str(whole[split].group[row]) for split, row in same} for same in copies])
     parts = {name: whole[protocol[name]] for name in PARTS}
     if data.split_file:
         table = read_table(data.split_file, ("split", "fold"), prepared.classes)
@@ -99,7 +110,8 @@ def make_parts(prepared: Prepared, protocol, data) -> tuple[dict[str, Part], lis
         if parts[name] is None or parts[name] is parts["train"]:
             fraction = protocol.get(f"{name}_fraction", 0.0)
             together = name == "test" and parts["valid"] is parts["train"]
-            held = hold_out(parts["train"], protocol.get("unit"), fraction, data.split_seed, judged)
+            grouped = with_groups(parts["train"], joined)
+            held = hold_out(grouped, protocol.get("unit"), fraction, data.split_seed, judged)
             parts[name] = select(parts["train"], held & is_judged(parts["train"], judged))
             if lost := int(held.sum()) - len(parts[name].id):
                 notes.append(
@@ -107,6 +119,11 @@ def make_parts(prepared: Prepared, protocol, data) -> tuple[dict[str, Part], lis
                 )
             parts["train"] = select(parts["train"], ~held)
             parts["valid"] = parts["train"] if together else parts["valid"]
+    for name, other in (("train", "valid"), ("train", "test"), ("valid", "test")) if joined else ():
+        copied = is_copied(parts[name], parts[other], joined)
+        if copied.any():
+            parts[name] = select(parts[name], ~copied)
+            notes.append(f"{copied.sum()} examples of {name} are of recordings that {other} has copies of: left out")
     if data.hide.share:
         parts["train"], note = hide(parts["train"], data.hide.share, data.hide.wrong, len(classes), data.split_seed)
         notes.append(note)
@@ -140,7 +157,7 @@ def open_clips(prepared: Prepared, split: str) -> Part:
     index = prepared.index(split)
     offset, weight = np.zeros(len(index.id), np.int64), np.ones(len(index.id), np.float32)
     of_clip = index.id, index.group, index.subset, index.label, index.start
-    return Part(split, prepared.longest, *of_clip, offset, index.length, weight)
+    return Part(split, prepared.longest, *of_clip, offset, index.length, weight, index.digest)
 
 
 def cut_windows(clips: Part, prepared: Prepared, segment) -> Part:
@@ -158,6 +175,48 @@ def cut_windows(clips: Part, prepared: Prepared, segment) -> Part:
     clip, offset, length = segments.windows(clips.length, steps, hop or steps, shortest)
     whole = select(clips, clip)
     return whole._replace(steps=steps, start=whole.start + offset, offset=offset, length=length)
+
+
+def find_copies(whole: dict[str, Part], prepared: Prepared) -> list[list[tuple[str, int]]]:
+    """Sets of clips that have the same samples, each clip as its split and its row there.
+
+    Clips whose steps are all the same, such as silence, hold no recording and are no copies.
+
+    Args:
+      whole: split -> its uncut clips.
+    """
+    rows = [(split, row) for split, clips in whole.items() for row in range(len(clips.id))]
+    digest = np.concatenate([clips.digest for clips in whole.values()]).view(f"S{store.DIGEST_BYTES}")[:, 0]
+    order = np.argsort(digest, kind="stable")
+    ends = np.flatnonzero(digest[order][1:] != digest[order][:-1]) + 1
+    found = [[rows[number] for number in numbers] for numbers in np.split(order, ends) if len(numbers) > 1]
+
+    def is_constant(split: str, row: int) -> bool:
+        start, length = whole[split].start[row], whole[split].length[row]
+        steps = prepared.inputs(split)[start : start + length]
+        return bool((steps == steps[:1]).all())
+
+    return sorted(same for same in found if not is_constant(*same[0]))
+
+
+def join_groups(tied: list[set[str]]) -> dict[str, str]:
+    """Group -> the first name of all groups that are tied to it, for those that are tied to another one."""
+    joined: dict[str, set[str]] = {}
+    for groups in tied:
+        whole = set().union(*(joined.get(group, {group}) for group in groups))
+        joined |= dict.fromkeys(whole, whole)
+    return {group: min(whole) for group, whole in joined.items() if len(whole) > 1}
+
+
+def with_groups(part: Part, joined: dict[str, str]) -> Part:
+    """A part with joined groups under one name."""
+    return part._replace(group=np.array([joined.get(group, group) for group in part.group], str)) if joined else part
+
+
+def is_copied(part: Part, other: Part, joined: dict[str, str]) -> np.ndarray:
+    """Mask of the examples that copies alone tie to `other`: their groups are joined to its groups, not among them."""
+    tied = np.isin(with_groups(part, joined).group, with_groups(other, joined).group)
+    return tied & ~np.isin(part.group, other.group)
 
 
 def keep_classes(part: Part, classes: list[str], kept: list[str]) -> Part:

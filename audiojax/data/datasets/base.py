@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from audiojax.data import store
-from audiojax.data.prepared import Prepared
+from audiojax.data.prepared import VERSION, Prepared, fingerprint
 from audiojax.data.store import Example, Item
 from audiojax.errors import DataError
 
@@ -24,7 +24,7 @@ with tfds.core.registered.skip_registration():
         record files would have to be read and decompressed whole.
         """
 
-        VERSION = tfds.core.Version("2.0.0")
+        VERSION = tfds.core.Version(VERSION)
         BUILDER_CONFIGS = [
             tfds.core.BuilderConfig(name="released", description="The release, from its own files."),
             tfds.core.BuilderConfig(name="stand_in", description="Synthesised, with the same features."),
@@ -78,7 +78,11 @@ with tfds.core.registered.skip_registration():
 
         def _download_and_prepare(self, dl_manager, download_config):
             """Raises DataError: something is unreadable and `strict`, or nothing is left; what was read is kept."""
-            partial = partial_folder(pathlib.Path(self._data_dir_root) / self.name / self.builder_config.name, self)
+            self._release = {}
+            if self.raw_dir:
+                self._release = {"folder": str(self.raw_dir.resolve()), "fingerprint": fingerprint(self.raw_dir)}
+            folder = pathlib.Path(self._data_dir_root) / self.name / self.builder_config.name
+            partial = partial_folder(folder, f"{self.version} of {self._release}")
             sources = self.stand_in() if self.builder_config.name == "stand_in" else self.released(dl_manager)
             classes = len(self.classes()) if self.multi_label else None
             infos = []
@@ -91,6 +95,8 @@ with tfds.core.registered.skip_registration():
                 refuse_skipped(self.name, self.skipped)
             if empty := [split for split, written in self.written.items() if not written.examples]:
                 raise DataError(f"{self.name}: nothing of split {empty[0]} can be read in {self.raw_dir}; repair it.")
+            if self.raw_dir and fingerprint(self.raw_dir) != self._release["fingerprint"]:
+                raise DataError(f"{self.raw_dir} changed while it was prepared; start again once it is whole.")
             self.info.set_splits(tfds.core.splits.SplitDict(infos))
             for split in sources:
                 for path in (store.inputs_path(partial, split), store.index_path(partial, split)):
@@ -114,6 +120,7 @@ with tfds.core.registered.skip_registration():
                 released_examples=self.released_examples if self.builder_config.name == "released" else {},
                 skipped=self.skipped,
                 changes=dict(sum((Counter(written.changes) for written in self.written.values()), Counter())),
+                release=self._release,
             )
 
         def _as_dataset(self, split, decoders=None, read_config=None, shuffle_files=False) -> tf.data.Dataset:
@@ -123,7 +130,7 @@ with tfds.core.registered.skip_registration():
             inputs = store.open_inputs(folder, str(split), self.step_shape, self.input_dtype)
 
             def clips() -> Iterator[dict]:
-                for clip_id, group, subset, label, start, length in zip(*index):
+                for clip_id, group, subset, label, start, length, _ in zip(*index):
                     label = np.flatnonzero(label) if self.multi_label else label
                     clip = {"id": str(clip_id), "group": str(group), "subset": str(subset), "label": label}
                     yield clip | {self.input_name: inputs[start : start + length]}
@@ -131,14 +138,16 @@ with tfds.core.registered.skip_registration():
             return tf.data.Dataset.from_generator(clips, output_signature=self.info.features.get_tensor_spec())
 
 
-def partial_folder(folder: pathlib.Path, builder: AudioBuilder) -> pathlib.Path:
-    """Where a preparation that was interrupted left its work; emptied where that was of another release."""
-    partial = folder / "partial"
-    origin, note = f"{builder.version} of {builder.raw_dir}", partial / "origin"
-    if partial.exists() and not (note.exists() and note.read_text() == origin):
+def partial_folder(folder: pathlib.Path, origin: str) -> pathlib.Path:
+    """Where a preparation that was interrupted left its work; emptied where that was of another release.
+
+    origin: what the work is of: the format's version, the release and its fingerprint.
+    """
+    partial, note = folder / "partial", folder / "partial" / "origin"
+    if partial.exists() and not (note.exists() and note.read_text(encoding="utf-8") == origin):
         shutil.rmtree(partial)
     partial.mkdir(parents=True, exist_ok=True)
-    note.write_text(origin)
+    note.write_text(origin, encoding="utf-8")
     return partial
 
 
