@@ -1,15 +1,19 @@
 """Devices, axes and shardings; start of the processes of a multi-host run."""
 
+import json
 import math
 import os
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from audiojax import errors, host
 from audiojax.errors import ConfigError
+from audiojax.host import cores
 
 REPLICATED = PartitionSpec()
 STATE = PartitionSpec("replica")  # [replicas, ...]
@@ -25,7 +29,7 @@ def start() -> None:
     (Slurm, TPU pod) tells; a single process stays alone. JAX_COMPILATION_CACHE_DIR moves the cache.
     """
     if not jax.config.jax_compilation_cache_dir:
-        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path("~/.cache/audiojax/xla").expanduser()))
+        jax.config.update("jax_compilation_cache_dir", str(host.user_folder("~/.cache/audiojax/xla")))
     if "JAX_NUM_CPU_DEVICES" not in os.environ:
         jax.config.update("jax_num_cpu_devices", cores())
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
@@ -36,11 +40,6 @@ def start() -> None:
         )
     elif int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1 or "," in os.environ.get("TPU_WORKER_HOSTNAMES", ""):
         jax.distributed.initialize()
-
-
-def cores() -> int:
-    """Of this host, those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def devices(cpu_devices: int) -> list[jax.Device]:
@@ -66,9 +65,73 @@ def make_mesh(replicas: int, batch_size: int, cpu_devices: int) -> Mesh:
 
 
 def memory_bytes(mesh: Mesh) -> int:
-    """Of a device of this process; of the CPU its share of the host's."""
-    host_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // len(mesh.local_devices)
+    """Of a device of this process; of the CPU its share of what this process may use of the host's."""
+    host_bytes = host.memory_bytes() // len(mesh.local_devices)
     return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", host_bytes)
+
+
+def from_first(value: Any) -> Any:
+    """The first process's JSON-able value, on every process."""
+    return value if jax.process_count() == 1 else _gathered(value if jax.process_index() == 0 else None)[0]
+
+
+def agree(what: str, value: dict) -> None:
+    """Checks that a JSON-able dictionary is the same on all processes.
+
+    Raises:
+      ConfigError: on every process, with each key that differs.
+    """
+    if jax.process_count() == 1:
+        return
+    first, *others = map(_flat, _gathered(value))
+    shown = lambda of, key: json.dumps(of[key]) if key in of else "absent"
+    differing = [
+        f"{key} is {shown(other, key)} on process {process} and {shown(first, key)} on process 0"
+        for process, other in enumerate(others, 1)
+        for key in sorted(first.keys() | other.keys())
+        if shown(first, key) != shown(other, key)
+    ]
+    if differing:
+        raise ConfigError(f"{what} must be the same on all processes: {'; '.join(differing)}.")
+
+
+def by_first(action: Callable[[], None]) -> None:
+    """Does on the first process alone what is done once for all; the others go on after it.
+
+    Raises:
+      AudiojaxError: on every process, where it fails on the first: of the same type, with the same sentence.
+    """
+    if jax.process_count() == 1:
+        action()
+        return
+    failure = None
+    if jax.process_index() == 0:
+        try:
+            action()
+        except Exception as error:
+            failure = error
+    failed = from_first(failure and [type(failure).__name__, str(failure)])
+    if failure:
+        raise failure
+    if failed:
+        name, sentence = failed
+        raise getattr(errors, name, errors.AudiojaxError)(sentence)
+
+
+def _gathered(value: Any) -> list[Any]:
+    """A JSON-able value of each process."""
+    text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    sizes = multihost_utils.process_allgather(np.array(len(text), np.int32)).ravel()
+    texts = multihost_utils.process_allgather(np.pad(text, (0, int(sizes.max()) - len(text))))
+    return [json.loads(row[:size].tobytes()) for row, size in zip(texts, sizes)]
+
+
+def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
+    """A dictionary of dictionaries as one, with keys such as "optim.lr"."""
+    flat = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {prefix + key: value}
+    return flat
 
 
 def put(tree: Any, mesh: Mesh, spec: PartitionSpec) -> Any:

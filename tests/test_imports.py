@@ -20,6 +20,7 @@ LEVEL = {  # a module imports from its own level's listed neighbours and from hi
     "data": 3,
     "optim": 4,
     "mesh": 4,
+    "host": 5,
     "duration": 4,
     "grid": 4,
     "command_line": 0,

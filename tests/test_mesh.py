@@ -1,8 +1,14 @@
+import os
+import socket
+import subprocess
+import sys
+
 import jax
 import pytest
 
-from audiojax import mesh
+from audiojax import host, mesh
 from audiojax.errors import ConfigError
+from tests.conftest import ROOT
 
 
 def test_a_host_without_accelerators_gives_as_many_devices_as_asked_for_and_there():
@@ -20,6 +26,85 @@ def test_replicas_come_first_and_the_rest_shares_each_batch():
         mesh.make_mesh(3, 3, cpu_devices=2)
 
 
-def test_devices_of_one_host_share_its_memory():
-    one, two = (mesh.memory_bytes(mesh.make_mesh(1, 2, n)) for n in (1, 2))
-    assert two == one // 2
+def test_devices_of_one_host_share_what_this_process_may_use(monkeypatch):
+    monkeypatch.setattr(host, "memory_bytes", lambda: 3_000_000_001)
+    assert [mesh.memory_bytes(mesh.make_mesh(1, 2, n)) for n in (1, 2)] == [3_000_000_001, 1_500_000_000]
+
+
+def in_processes(code: str, count: int = 2) -> list[subprocess.CompletedProcess]:
+    """Python code in processes that have joined, `process` being the number of each; with what it printed."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    joined = (
+        "import jax\nfrom audiojax import errors, mesh\nmesh.start()\nprocess = jax.process_index()\n"
+        f"{code}\njax.distributed.shutdown()\n"
+    )
+    shared = os.environ | {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(count)}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", joined],
+            cwd=ROOT,
+            env=shared | {"JAX_PROCESS_ID": str(process)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for process in range(count)
+    ]
+    outputs = [process.communicate(timeout=120) for process in started]
+    return [subprocess.CompletedProcess([], p.returncode, *both) for p, both in zip(started, outputs)]
+
+
+def test_the_first_process_s_word_reaches_all_and_so_do_differences_and_failures(tmp_path):
+    code = f"""
+import pathlib
+told = {{"step": 7, "names": ["ä", None], "long": "x" * 5000}}
+print(mesh.from_first(told if process == 0 else "another") == told, mesh.from_first(None))
+mesh.agree("the flags", {{"a": 1, "b": {{"c": [1, 2]}}}})
+
+def sentence(action):
+    try:
+        action()
+    except errors.AudiojaxError as error:
+        print(type(error).__name__, error)
+
+own = {{"workdir": f"/scratch/{{process}}", "config": {{"batch_size": 64 >> process, "same": 1.5}}}}
+sentence(lambda: mesh.agree("the flags", own | ({{"extra": True}} if process else {{}})))
+
+def fail():
+    (pathlib.Path({str(tmp_path)!r}) / f"by_{{process}}").touch()
+    raise errors.DataError("the release is not there; put it there.")
+
+sentence(lambda: mesh.by_first(fail))
+mesh.by_first(lambda: (pathlib.Path({str(tmp_path)!r}) / f"again_by_{{process}}").touch())
+
+def full():
+    raise OSError(28, "No space left")
+
+try:
+    mesh.by_first(full)
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    done = in_processes(code)
+    assert [one.returncode for one in done] == [0, 0], done
+    lines = [[line for line in one.stdout.splitlines() if not line.startswith("[Gloo]")] for one in done]
+    assert lines[0][:3] == lines[1][:3]
+    assert lines[0][0] == "True None"
+    assert lines[0][1] == (
+        "ConfigError the flags must be the same on all processes: config.batch_size is 32 on process 1 and 64 on"
+        ' process 0; extra is true on process 1 and absent on process 0; workdir is "/scratch/1" on process 1 and'
+        ' "/scratch/0" on process 0.'
+    )
+    assert lines[0][2] == "DataError the release is not there; put it there."
+    assert [of[3] for of in lines] == ["OSError [Errno 28] No space left", "AudiojaxError [Errno 28] No space left"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["again_by_0", "by_0"]
+
+
+def test_alone_a_process_has_its_own_word():
+    value = {"step": (1, 2)}
+    assert mesh.from_first(value) is value
+    mesh.agree("the flags", value)
+    with pytest.raises(OSError, match="full"):
+        mesh.by_first(lambda: (_ for _ in ()).throw(OSError("full")))
