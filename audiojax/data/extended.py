@@ -9,7 +9,7 @@ from audiojax.data.prepared import Prepared
 from audiojax.data.splits import Part
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Extended(Prepared):
     """As `Prepared`, with the inputs of one split, `split`, in memory: `steps`."""
 

@@ -10,6 +10,7 @@ import sys
 
 import tensorflow_datasets as tfds
 
+from audiojax import durable
 from audiojax.data import datasets
 from audiojax.data.prepared import DESCRIPTION, VERSION, find, find_release, folder_of
 from audiojax.errors import ConfigError, DataError
@@ -41,10 +42,13 @@ def prepare(name: str, variant: str, raw_dir: pathlib.Path | None, data_dir: pat
         for attempt in target.parent.glob("*incomplete*"):
             shutil.rmtree(attempt)
         if target.exists():
-            raise DataError(f"{target} holds no prepared data but other files; move it away, or choose another --data_dir.")
+            raise DataError(
+                f"{target} holds no prepared data but other files; move it away, or choose another --data_dir."
+            )
         builder = builder_class(config=variant, data_dir=data_dir, raw_dir=release, strict=strict)
         try:
             builder.download_and_prepare()
+            durable.sync_tree(target.parent)
         except (tfds.download.DownloadError, OSError) as error:
             if release or variant == "stand_in":
                 raise DataError(f"{name} cannot be prepared in {data_dir} ({error}).") from error

@@ -9,8 +9,8 @@ import stat
 
 import numpy as np
 
+from audiojax import durable
 from audiojax.data import store
-from audiojax.durable import write_durably
 from audiojax.errors import DataError
 
 DESCRIPTION = "audiojax.json"
@@ -72,6 +72,11 @@ class Prepared:
             if total > self.examples.get(split, 0)
         }
 
+    def fingerprint(self) -> str:
+        """A checksum of all clips: names, groups, labels, samples."""
+        index = {split: self.files.get(store.index_path(self.folder, split).name) for split in self.examples}
+        return checksum({"classes": self.classes, "index": index})
+
     def verify(self, whole: bool) -> None:
         """Compares every index, and the steps of every clip, with their checksums. Raises DataError where one differs.
 
@@ -93,7 +98,7 @@ class Prepared:
             inputs, index = (path(self.folder, split) for path in (store.inputs_path, store.index_path))
             files |= {inputs.name: [inputs.stat().st_size, ""], index.name: [index.stat().st_size, sha256(index)]}
         fields = dataclasses.asdict(self) | {"folder": None, "files": files}
-        write_durably(self.folder / DESCRIPTION, json.dumps(fields | {"checksum": checksum(fields)}, indent=1))
+        durable.write_text(self.folder / DESCRIPTION, json.dumps(fields | {"checksum": checksum(fields)}, indent=1))
 
     def _check_size(self, path: pathlib.Path) -> None:
         try:
@@ -139,9 +144,7 @@ def find(name: str, variant: str, data_dir: pathlib.Path) -> Prepared | None:
             raise ValueError("its checksum is wrong")
         return Prepared(**fields | {"folder": path.parent, "step_shape": tuple(fields["step_shape"])})
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DataError(
-            f"{path} is damaged ({error}); delete {path.parent} and prepare {name} again."
-        ) from error
+        raise DataError(f"{path} is damaged ({error}); delete {path.parent} and prepare {name} again.") from error
 
 
 def find_release(name: str, raw_dir: pathlib.Path | None) -> pathlib.Path | None:

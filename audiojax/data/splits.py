@@ -1,5 +1,6 @@
 """Protocols: who is in train, valid and test, and the check that nobody is in two of them."""
 
+import hashlib
 import itertools
 from typing import NamedTuple
 
@@ -44,6 +45,15 @@ class Part(NamedTuple):
 def select(part: Part, chosen: np.ndarray) -> Part:
     """The examples of a part at `chosen`, a mask or indices."""
     return Part(part.split, part.steps, *(field[chosen] for field in part[2:]))
+
+
+def checksum(part: Part) -> str:
+    """Of everything that a part's examples are: names, groups, labels, weights, places, samples."""
+    found = hashlib.sha256(f"{part.split} {part.steps}".encode())
+    for field in part[2:]:
+        found.update(f"{field.dtype} {field.shape}".encode())
+        found.update(field.tobytes())
+    return found.hexdigest()
 
 
 def make_parts(prepared: Prepared, protocol, data) -> tuple[dict[str, Part], list[str], list[str]]:

@@ -9,7 +9,6 @@ import concurrent.futures
 import functools
 import hashlib
 import json
-import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -17,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import tqdm
 
-from audiojax import host
+from audiojax import durable, host
 
 DIGEST_BYTES = 16
 Item = tuple[str, Callable[[], "Example"]]  # what it is in the release, and how to read it (ValueError: unreadable)
@@ -150,12 +149,9 @@ def write(
         longest = max((entry["length"] for entry in entries), default=0)
         # A window that begins in the last example may reach past it.
         inputs_file.write(bytes(longest * step_bytes))
-        inputs_file.flush()
-        os.fsync(inputs_file.fileno())
-    with open(index_path(folder, split), "wb") as file:
+    durable.sync(inputs)
+    with durable.replacing(index_path(folder, split), "wb") as file:
         np.savez(file, **make_index(entries, classes)._asdict())
-        file.flush()
-        os.fsync(file.fileno())
     changes = collections.Counter(change for entry in entries for change in entry["changes"])
     return Written(len(entries), longest, skipped, dict(changes))
 

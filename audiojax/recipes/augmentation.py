@@ -33,7 +33,7 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     data = single.open_run(config, workdir, raw_dir, data_dir)
     if data.prepared.multi_label or config.grid:
         raise ConfigError("augmentation is for single labels and without a grid.")
-    generator = single.load(single.find_run(config.recipe.generator, workdir, config)[0])
+    generator = single.load(single.find_run(config.recipe.generator, workdir, config, data.prepared)[0])
     if generator.result["classes"] != data.classes:
         raise ConfigError(
             f"recipe.generator={config.recipe.generator!r} knows {', '.join(generator.result['classes'])}."

@@ -34,7 +34,7 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     data = single.open_run(config, workdir, raw_dir, data_dir)
     parts = data.parts
     judged = {name: parts[name] for name in ("valid", "test")}
-    found = {name: single.find_run(name, workdir, config) for name in config.recipe.members}
+    found = {name: single.find_run(name, workdir, config, data.prepared) for name in config.recipe.members}
     member_MNK = {
         name: np.concatenate([read_scores(folder, name, part) for folder, _ in found.values()])
         for name, part in judged.items()

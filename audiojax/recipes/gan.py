@@ -60,7 +60,9 @@ def leave_judgement(config, workdir: pathlib.Path, fitted: single.Fitted, writer
     summary = fitted.trainer.evaluator.report("valid", fitted.scores("valid")).summary
     if max(summary["loss"]) > WON:
         data.notes.append(f"{config.row}, {config.protocol}: {won(summary)}")
-    judging = single.load(single.find_run(config.recipe.judge, workdir, config)[0])
+    judging = single.load(
+        single.find_run(config.recipe.judge, workdir, config, data.prepared, ("data.exclude_classes",))[0]
+    )
     label_N = labels_to_generate(data.parts["train"].label, config.recipe.clips)
     numbers = len(data.classes) + np.arange(len(label_N))  # after those of the samples that are kept
     audio_NT = generate(fitted.task, best.params, best.model_state, numbers, label_N, data.parts["train"].steps)

@@ -9,6 +9,7 @@ import sklearn.manifold
 import sklearn.semi_supervised
 
 from audiojax import console
+from audiojax import mesh as meshes
 from audiojax.data import labels, splits
 from audiojax.errors import ConfigError, RunError
 from audiojax.recipes import single
@@ -44,7 +45,7 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     id_N, own_N, subset_N = (
         np.concatenate([getattr(data.parts[name], field) for name in read]) for field in ("id", "label", "subset")
     )
-    encoder, _ = single.find_run(recipe.encoder, workdir, config)
+    encoder, _ = single.find_run(recipe.encoder, workdir, config, data.prepared)
     latent_ND = read_latents(encoder, id_N)
     if recipe.unit_latents:
         latent_ND = latent_ND / np.maximum(np.linalg.norm(latent_ND, axis=1, keepdims=True), 1e-12)
@@ -72,7 +73,7 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
         {"clip": clip, "label": data.classes[label], "subset": subset}
         for clip, label, subset in zip(id_N[kept_N], own_N[kept_N], subset_N[kept_N])
     ]
-    single.by_first_process(lambda: labels.write(workdir / single.LABELS, rows))
+    meshes.by_first(lambda: labels.write(workdir / single.LABELS, rows))
     console.say(f"promoted {promoted_N.sum():,} of {(~known_N).sum():,} clips: {workdir / single.LABELS}")
     writer.arrays("plots/embedding", id=id_N, label=own_N, subset=subset_N, group=group_N, xy=xy_N2)
     result = single.facts(config, data) | {

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from audiojax import console, evaluate, metrics
+from audiojax import mesh as meshes
 from audiojax.data import labels, splits
 from audiojax.errors import ConfigError
 from audiojax.evaluate import Scores
@@ -116,13 +117,13 @@ def train(seed: Seed) -> list[dict]:
         if line is None:
             if not (folder / single.LABELS).exists():
                 rows = choose(seed, number)
-                single.by_first_process(lambda folder=folder, rows=rows: labels.write(folder / single.LABELS, rows))
+                meshes.by_first(lambda folder=folder, rows=rows: labels.write(folder / single.LABELS, rows))
             line = finish(seed, number, iterate(seed, number))
         lines.append(line)
         # Weights are kept of the iteration that validation prefers and of the newest, which the next one begins with.
         best = metrics.best([line["valid"] for line in lines], config.select)
         old = [seed.iteration(other) / "checkpoints" for other in set(range(number)) - {best}]
-        single.by_first_process(lambda old=old: [shutil.rmtree(path, ignore_errors=True) for path in old])
+        meshes.by_first(lambda old=old: [shutil.rmtree(path, ignore_errors=True) for path in old])
     return lines
 
 

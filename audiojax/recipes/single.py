@@ -12,22 +12,23 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from audiojax import console, evaluate, grid, metrics, tasks
+from audiojax import console, durable, evaluate, grid, metrics, tasks
 from audiojax import mesh as meshes
 from audiojax.checkpoint import Checkpoints
 from audiojax.data import prepared as prepared_data
 from audiojax.data import resident, splits
+from audiojax.data.prepared import sha256
 from audiojax.duration import duration
 from audiojax.errors import ConfigError, DataError, RunError
 from audiojax.evaluate import Scores, intervals
 from audiojax.state import Best
 from audiojax.train import Trainer
-from audiojax.writer import Writer, provenance, read_result
+from audiojax.writer import Writer, differences, provenance, read_result
 
 LABELS = "labels.csv"  # of a run that leaves labels for others
+FILES = ("split_file", "group_file")  # keys of config.data that name files that cut the data
 
 
 class Data(NamedTuple):
@@ -40,9 +41,11 @@ class Data(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """A config trained on data. best: what validation chose. steps: done."""
+    """A config trained on data. prior_K: share of the training examples that each class labels. best: what validation
+    chose. steps: done."""
 
     data: Data
+    prior_K: np.ndarray
     task: Any
     trainer: Trainer
     best: Best
@@ -99,7 +102,10 @@ def run(
 
 def open_folder(config, workdir: pathlib.Path) -> tuple[Writer, dict | None]:
     """What writes a run's folder, and its result where it is finished, which is said."""
-    writer, result = Writer(workdir, config.to_dict()), read_result(workdir)
+    if jax.process_count() > 1:
+        program = {name: value for name, value in provenance([]).items() if name != "device"}
+        meshes.agree("config and program", program | {"workdir": str(workdir), "config": config.to_dict()})
+    writer, result = Writer(workdir, config.to_dict()), meshes.from_first(read_result(workdir))
     if result:
         console.say(f"{workdir} is finished; to run it again choose another --workdir.")
     return writer, result
@@ -117,13 +123,17 @@ def open_run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_d
     """The data of a config, cut by its protocol; data.label_file may be a file, the folder of a run that left one, or a
     row of the table that `workdir` lies in."""
     prepared = open_data(config.data, raw_dir, data_dir)
-    data = config.data
-    if data.label_file and not pathlib.Path(data.label_file).is_file():
-        if data.label_file.endswith(".csv"):
-            raise ConfigError(f"data.label_file={data.label_file}: there is no such file.")
-        data = data.copy_and_resolve_references()
-        data.label_file = str(find_run(data.label_file, workdir, config)[0] / LABELS)
-    return Data(prepared, *open_parts(config, data, prepared))
+    section = config.data
+    if section.label_file and not pathlib.Path(section.label_file).is_file():
+        if section.label_file.endswith(".csv"):
+            raise ConfigError(f"data.label_file={section.label_file}: there is no such file.")
+        section = section.copy_and_resolve_references()
+        section.label_file = str(find_run(section.label_file, workdir, config, prepared)[0] / LABELS)
+    data = Data(prepared, *open_parts(config, section, prepared))
+    known = identity(config, data)
+    meshes.agree("the data", known)
+    meshes.by_first(lambda: keep_identity(workdir, known))
+    return data
 
 
 def fit(
@@ -151,7 +161,7 @@ def fit(
     best, steps = trainer.run(earlier, functools.partial(watch, data, task, writer) if watch else None)
     for opened in filter(None, (checkpoints, earlier)):
         opened.close()
-    return Fitted(data, task, trainer, best, steps)
+    return Fitted(data, prior_K, task, trainer, best, steps)
 
 
 def leave_first_layer(fitted: Fitted, writer: Writer) -> None:
@@ -170,6 +180,7 @@ def training(config, fitted: Fitted) -> dict:
     """What result.json says of how a config was trained."""
     time_s = dict(fitted.trainer.time_s)
     return {
+        "prior": fitted.prior_K.tolist(),
         "settings": {key: values.tolist() for key, values in grid.settings(config).items()},
         "best_step": fitted.trainer.best_steps(fitted.best).tolist(),
         "steps": fitted.steps,
@@ -225,6 +236,7 @@ def facts(config, data: Data) -> dict:
         | {"skipped": len(prepared.skipped), "absent": prepared.absent(), "changed": prepared.changes},
         "skipped": prepared.skipped,
         "notes": data.notes,
+        "data": identity(config, data),
         "classes": data.classes,
     } | provenance(meshes.devices(config.cpu_devices))
 
@@ -240,7 +252,10 @@ def load(folder: pathlib.Path) -> Loaded:
         raise RunError(f"{folder} holds no finished run; train it first.")
     config = ConfigDict(tuples(read_config(folder)))
     classes = len(result["classes"])
-    task = find_task(config.task.name)(config, np.full(classes, 1 / classes), result["steps"])
+    if "prior" not in result and config.task.get("competition"):
+        raise RunError(f"{folder} does not say how frequent its classes are, which its scores need; train it again.")
+    prior_K = np.array(result.get("prior", [1 / classes] * classes))
+    task = find_task(config.task.name)(config, prior_K, result["steps"])
     checkpoints = Checkpoints(folder / "checkpoints", config.keep)
     best = checkpoints.restore()[0]["best"]
     checkpoints.close()
@@ -249,9 +264,15 @@ def load(folder: pathlib.Path) -> Loaded:
 
 def read_config(folder: pathlib.Path) -> dict:
     """The config.json of a run. Raises RunError where it cannot be read."""
-    path = folder / "config.json"
+    return read_json(folder / "config.json")
+
+
+def read_json(path: pathlib.Path) -> dict:
+    """A JSON file of a run. Raises RunError where it cannot be read, or holds no dictionary."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(tree := json.loads(path.read_text(encoding="utf-8")), dict):
+            raise ValueError("it holds no dictionary")
+        return tree
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read ({error}); delete its folder to run it again.") from error
 
@@ -263,43 +284,94 @@ def tuples(tree):
     return tuple(map(tuples, tree)) if isinstance(tree, list) else tree
 
 
-def by_first_process(action: Callable[[], None]) -> None:
-    """Does what is done once for all processes, which go on together after it."""
-    if jax.process_index() == 0:
-        action()
-    multihost_utils.sync_global_devices("by_first_process")
-
-
-def find_run(name: str, workdir: pathlib.Path, config) -> tuple[pathlib.Path, dict]:
+def find_run(
+    name: str, workdir: pathlib.Path, config, prepared: prepared_data.Prepared, apart_from: tuple[str, ...] = ()
+) -> tuple[pathlib.Path, dict]:
     """Folder and result of a finished run: `name` itself, or that row of the table that `workdir` lies in.
 
+    apart_from: keys of `membership` that may differ.
+
     Raises:
-      RunError: neither is finished, or it is of another protocol or cut of the data.
+      RunError: neither is finished, or it has other clips in train, valid or test than this config.
     """
     table = (workdir / ".." / ".." / "..").resolve()
     beside = table / name / config.protocol / f"split_{config.data.split_seed}"
     for folder in (pathlib.Path(name), beside):
         if (result := read_result(folder)) is None:
             continue
-        own = read_config(folder)
-        same = {"protocol": config.protocol, "split_seed": config.data.split_seed}
-        found = {"protocol": own["protocol"], "split_seed": own["data"]["split_seed"]}
-        if found != same:
-            raise RunError(f"{config.row} needs {name} under {same}, for its labels or scores; {folder} has {found}.")
+        own, wanted = membership(read_config(folder), result), membership(config.to_dict(), None, prepared)
+        compared = own.keys() & wanted.keys() - set(apart_from)
+        differing = differences(*({key: of[key] for key in compared} for of in (own, wanted)))
+        if differing:
+            raise RunError(
+                f"{config.row} cannot use {folder}, which has other clips in train, valid and test:"
+                f" {'; '.join(differing)}; train {name} on the same cut."
+            )
         return folder, result
     raise RunError(
         f"{config.row} needs {name}, which has no finished run, neither there nor in {beside}; train it first."
     )
 
 
+def membership(config: dict, result: dict | None, prepared: prepared_data.Prepared | None = None) -> dict:
+    """All that decides which clips are in train, valid and test, of a finished run or of a config and its data.
+
+    config: as config.json has it. result: None of a run that is not finished; the files and data are read then.
+    """
+    data = config["data"]
+    keys = ("name", "variant", "split_seed", "test_fold", "exclude_classes")
+    # The runs of earlier versions say nothing of their data.
+    known = result.get("data", {}) if result else identity_of_files(data) | {"fingerprint": prepared.fingerprint()}
+    return {
+        "protocol": config["protocol"],
+        **{f"data.{key}": data[key] for key in keys},
+        f"data.protocols.{config['protocol']}": data["protocols"][config["protocol"]],
+        **{key: known[key] for key in ("fingerprint", *FILES) if key in known},
+    }
+
+
+def identity_of_files(data) -> dict[str, str]:
+    """The checksums of the files that cut the data, by key; "" where there is none."""
+    return {key: sha256(pathlib.Path(data[key])) if data[key] else "" for key in FILES}
+
+
+def identity(config, data: Data) -> dict:
+    """What a run's data are: checksums of the prepared clips, of the files that cut them, and of each part."""
+    parts = {name: {"examples": len(part.id), "checksum": splits.checksum(part)} for name, part in data.parts.items()}
+    return {"fingerprint": data.prepared.fingerprint(), **identity_of_files(config.data), "parts": parts}
+
+
+def keep_identity(workdir: pathlib.Path, known: dict) -> None:
+    """Writes data.json, or compares it. Raises RunError where the run in `workdir` was begun on other data."""
+    path = workdir / "data.json"
+    begun = read_json(path) if path.exists() else known
+    if begun != known:
+        of = lambda tree: {name: part for name, part in tree.get("parts", {}).items()}
+        parts = [name for name in known["parts"] if of(begun).get(name) != of(known)[name]]
+        raise RunError(
+            f"{workdir} was begun on other data: {', '.join(parts) or 'the prepared clips'} differ from those of"
+            " --data_dir now; choose another --workdir, or the data that it was begun on."
+        )
+    durable.write_text(path, json.dumps(known, indent=1) + "\n")
+
+
 def open_data(config, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> prepared_data.Prepared:
     """The data set of `config.data`; the first process prepares it where that has not been done."""
     name, variant = config.name, config.variant
-    if jax.process_index() == 0 and prepared_data.find(name, variant, data_dir) is None:
-        console.say(f"preparing {name} ({variant}) in {data_dir}")
-        prepare = import_tensorflow("audiojax.data.prepare", f"{name} ({variant}) is not prepared in {data_dir}")
-        prepare.prepare(name, variant, raw_dir, data_dir, config.strict)
-    multihost_utils.sync_global_devices("prepared")
+
+    def make_ready():
+        release = prepared_data.find_release(name, raw_dir) if variant == "released" else None
+        prepared = prepared_data.find(name, variant, data_dir)
+        if prepared is None:
+            console.say(f"preparing {name} ({variant}) in {data_dir}")
+            prepare = import_tensorflow("audiojax.data.prepare", f"{name} ({variant}) is not prepared in {data_dir}")
+            prepare.prepare(name, variant, raw_dir, data_dir, config.strict)
+        elif release:
+            prepared_data.check_release(prepared, release)
+        if prepared:
+            prepared.verify(whole=False)
+
+    meshes.by_first(make_ready)
     prepared = prepared_data.find(name, variant, data_dir)
     if prepared is None:
         raise DataError(f"--data_dir={data_dir} is not shared by all hosts: {name} is not there.")

@@ -1,6 +1,7 @@
 """Preparation: what is absent, and what was interrupted."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -46,13 +47,16 @@ def test_killed_preparation_goes_on_where_it_stopped(tmp_path):
     done = [json.loads(line)["what"] for line in journal.read_text().split("\n")[:-1]]
     assert 3 < len(done) < 100
     for path in done[:-1]:  # The last one's samples may be half-written.
-        pathlib.Path(path).write_bytes(b"not to be read again")
+        content, times = bytearray(pathlib.Path(path).read_bytes()), os.stat(path)
+        content[-1000:] = b"not to be read again".ljust(1000)
+        pathlib.Path(path).write_bytes(content)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     prepare("gtzan", "released", tmp_path / "raw", killed, True)
     one, two = (prepared.find("gtzan", "released", path) for path in (tmp_path / "whole", killed))
     for path in (store.inputs_path, store.index_path):
         assert path(one.folder, "all").read_bytes() == path(two.folder, "all").read_bytes()
     assert one.examples == two.examples == {"all": 100} and one.changes == two.changes == {"resampled": 100}
-    assert [path.name for path in (killed / "gtzan" / "released").iterdir()] == ["2.0.0"]
+    assert [path.name for path in (killed / "gtzan" / "released").iterdir()] == ["3.0.0"]
 
 
 def test_killed_preparation_of_another_release_starts_afresh(tmp_path):

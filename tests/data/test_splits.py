@@ -88,9 +88,8 @@ def test_hold_out_takes_its_share_of_each_class_in_whole_groups_and_leaves_one(s
     label = np.array([int(name.split("-")[0]) for name in group], np.int32)
     ids = np.array([f"{name}/{i}" for i, name in enumerate(group)])
     number = np.arange(len(ids))
-    part = splits.Part(
-        "train", 1, ids, np.array(group), ids, label, number, number, np.ones(len(ids)), np.ones(len(ids))
-    )
+    ones, digest = np.ones(len(ids)), np.zeros((len(ids), 16), np.uint8)
+    part = splits.Part("train", 1, ids, np.array(group), ids, label, number, number, ones, ones, digest)
     held = splits.hold_out(part, "group", fraction, seed)
     assert not set(part.group[held]) & set(part.group[~held])
     for stratum, count in enumerate(groups_of_class):

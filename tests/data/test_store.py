@@ -1,5 +1,6 @@
 """Splits on disk: what was interrupted goes on where it stopped, and ends the same."""
 
+import hashlib
 import pathlib
 import tempfile
 
@@ -56,10 +57,11 @@ def test_split_is_read_as_it_was_written(tmp_path):
     expected = {name: example(name) for name in NAMES if name != "d"}
     index, inputs = store.read_index(tmp_path, "all"), store.open_inputs(tmp_path, "all", (2,), "int16")
     assert index.id.tolist() == sorted(expected)
-    for clip_id, group, subset, label, start, length in zip(*index):
+    for clip_id, group, subset, label, start, length, digest in zip(*index):
         clip = expected[clip_id]
         assert (clip.group, clip.subset, clip.label, len(clip.input)) == (group, subset, label, length)
         np.testing.assert_array_equal(inputs[start : start + length], clip.input)
+        assert digest.tobytes() == hashlib.sha256(clip.input.tobytes()).digest()[:16]
     longest = max(len(clip.input) for clip in expected.values())
     assert len(inputs) == index.length.sum() + longest and not inputs[-longest:].any()
     assert written == store.Written(4, longest, [["file d", "broken"]], {"resampled": 4})

@@ -55,7 +55,7 @@ def write_run(folder: pathlib.Path, config: dict, result: dict, label=None, scor
         result = result | {"per_class": {"test": lists}}
         count, blank = len(label), np.full(len(label), "")
         offset = np.arange(count) % 2 * RATE_HZ // 2
-        part = Part("all", RATE_HZ // 2, np.array(id_N), blank, blank, label, offset, offset, offset, offset)
+        part = Part("all", RATE_HZ // 2, np.array(id_N), blank, blank, label, offset, offset, offset, offset, offset)
         for step in (10, 20):
             writer.log(step, {"train/loss": [10.0 / step] * len(score_RNK)})
         writer.log(20, {"valid/loss": [0.7] * len(score_RNK), "valid/accuracy": [0.5] * len(score_RNK)})
