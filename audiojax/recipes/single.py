@@ -352,7 +352,11 @@ def keep_identity(workdir: pathlib.Path, known: dict) -> None:
             f"{workdir} was begun on other data: {', '.join(parts) or 'the prepared clips'} differ from those of"
             " --data_dir now; choose another --workdir, or the data that it was begun on."
         )
-    durable.write_text(path, json.dumps(known, indent=1) + "\n")
+    try:
+        durable.make_folder(workdir)
+        durable.write_text(path, json.dumps(known, indent=1) + "\n")
+    except OSError as error:
+        raise RunError(f"--workdir={workdir} cannot be written ({error}); choose another folder.") from error
 
 
 def open_data(config, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> prepared_data.Prepared:

@@ -1,11 +1,15 @@
+import itertools
+
 import numpy as np
 import pytest
+import scipy.sparse
 from hypothesis import given
 from hypothesis import strategies as st
 
 from audiojax.data import prepared, splits
 from audiojax.errors import ConfigError, DataError
 from tests.conftest import config_of
+from tests.data.releases import encode, prepared_after, samples_of, track, write_files
 
 NSYNTH, AUDIOSET = ("rit_nsynth", "simple"), ("li_audioset", "fc1")
 CUT = dict(train="valid", valid="valid", test="valid", unit="group", valid_fraction=0.5, test_fraction=0.34)
@@ -287,3 +291,68 @@ def test_labels_of_clips_that_there_are_not_are_said(freesound, tmp_path):
     path.write_text("clip,label\nx.wav,Bark\n")
     with pytest.raises(DataError, match="train is empty: .*labels.csv' names none, .* called such as train-00000-Acou"):
         parts_of(freesound, NTU, "honest", subset_weights={}, label_file=str(path))
+
+
+def write_tracks(root, genres=("blues", "rock"), tracks=5, copies=()):
+    """A GTZAN tree of short tracks of noise. copies: pairs (new name, name of the track that it repeats)."""
+    names = {f"{genre}/{genre}.{k:05d}.wav": track(31 * g + k) for g, genre in enumerate(genres) for k in range(tracks)}
+    names |= {new: names[old] for new, old in copies}
+    write_files(root / "gtzan", names)
+
+
+SHORT = dict(seconds=0.09, hop_s=0.0, shortest_s=0.09, pad="zeros")
+COPIES = [("rock/rock.00090.wav", "rock/rock.00000.wav"), ("blues/blues.00091.wav", "rock/rock.00001.wav")]
+
+
+@pytest.mark.parametrize("split_seed", range(6))
+def test_copies_of_a_recording_stay_on_one_side_of_honest(tmp_path, split_seed):
+    """Whatever their names, classes and containers; a clip of silence is no copy of another."""
+    write_tracks(tmp_path, copies=COPIES)
+    flac = encode(samples_of(31 + 2), 22_050, "FLAC")
+    silence = encode(np.zeros(2_000, np.int16), 22_050)
+    more = {"rock/rock.00092.flac": flac, "rock/rock.00093.wav": silence, "blues/blues.00094.wav": silence}
+    write_files(tmp_path / "gtzan", more)
+    data = prepared_after("gtzan", tmp_path, tmp_path)
+    config = config_of("fagan_gtzan", "cnn1d_gap", data__split_seed=split_seed, data__segment=SHORT)
+    for protocol in ("honest", "paper"):
+        parts, _, notes = splits.make_parts(data, config.data.protocols[protocol], config.data)
+        [said] = [note for note in notes if "very samples" in note]
+        assert "3 clips of gtzan have the very samples of another clip, such as" in said
+        assert sum(len(part.id) for part in parts.values()) == 15
+        if protocol == "honest":
+            splits.check_leaks(parts, ("id", "group"))
+            sounding = {name: ~np.isin(part.id, ["rock.00093", "blues.00094"]) for name, part in parts.items()}
+            sounds = [set(map(bytes, part.digest[sounding[name]])) for name, part in parts.items()]
+            assert all(one.isdisjoint(other) for one, other in itertools.combinations(sounds, 2))
+
+
+def test_copies_on_both_sides_of_a_given_cut_are_left_out_of_training(tmp_path):
+    write_tracks(tmp_path, copies=COPIES)
+    data = prepared_after("gtzan", tmp_path, tmp_path)
+    ids = data.index("all").id
+    part_of = {
+        clip: ("test" if clip.endswith(("00", "01")) else "train") for clip in ids
+    }  # not rock.00090, blues.00091
+    part_of |= {"rock.00003": "valid", "blues.00003": "valid", "blues.00091": "valid"}
+    path = tmp_path / "cut.csv"
+    path.write_text("clip,split\n" + "".join(f"{clip},{part}\n" for clip, part in part_of.items()))
+    config = config_of("fagan_gtzan", "cnn1d_gap", data__split_file=str(path), data__segment=SHORT)
+    parts, _, notes = splits.make_parts(data, config.data.protocols.honest, config.data)
+    assert {"rock.00090", "blues.00091"}.isdisjoint([*parts["train"].id, *parts["valid"].id])
+    assert sorted({*parts["train"].id, *parts["valid"].id, *parts["test"].id}) == sorted(
+        set(ids) - {"rock.00090", "blues.00091"}
+    )
+    assert "1 examples of train are of recordings that test has copies of: left out" in notes
+    assert "1 examples of valid are of recordings that test has copies of: left out" in notes
+
+
+@given(st.lists(st.sets(st.integers(0, 12).map(str), min_size=2, max_size=3), max_size=8))
+def test_groups_are_joined_as_far_as_ties_lead(tied):
+    joined = splits.join_groups(tied)
+    graph = scipy.sparse.lil_matrix((13, 13))
+    for groups in tied:
+        for one, two in itertools.combinations(sorted(groups), 2):
+            graph[int(one), int(two)] = 1
+    _, component = scipy.sparse.csgraph.connected_components(graph, directed=False)
+    for one, two in itertools.combinations(map(str, range(13)), 2):
+        assert (joined.get(one, one) == joined.get(two, two)) == (component[int(one)] == component[int(two)])
