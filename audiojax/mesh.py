@@ -95,27 +95,30 @@ def agree(what: str, value: dict) -> None:
         raise ConfigError(f"{what} must be the same on all processes: {'; '.join(differing)}.")
 
 
-def by_first(action: Callable[[], None]) -> None:
+def by_first(action: Callable[[], Any]) -> Any:
     """Does on the first process alone what is done once for all; the others go on after it.
+
+    Returns:
+      the action's JSON-able value, on every process.
 
     Raises:
       AudiojaxError: on every process, where it fails on the first: of the same type, with the same sentence.
     """
     if jax.process_count() == 1:
-        action()
-        return
-    failure = None
+        return action()
+    value = failure = None
     if jax.process_index() == 0:
         try:
-            action()
+            value = action()
         except Exception as error:
             failure = error
-    failed = from_first(failure and [type(failure).__name__, str(failure)])
+    value, failed = from_first([value, failure and [type(failure).__name__, str(failure)]])
     if failure:
         raise failure
     if failed:
         name, sentence = failed
         raise getattr(errors, name, errors.AudiojaxError)(sentence)
+    return value
 
 
 def _gathered(value: Any) -> list[Any]:

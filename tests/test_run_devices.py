@@ -16,6 +16,23 @@ from tests.conftest import EIGHT_DEVICES, ROOT, SMALL_LI_FLAGS, launch, small_li
 from tests.outcome import assert_close, outcome
 
 
+def test_processes_of_one_run_that_differ_say_so_and_end(data_dir, tmp_path):
+    flags = [f"--workdir={tmp_path / 'run'}", f"--data_dir={data_dir}"]
+    for other, said in (
+        ("--config.optim.lr=0.5", "config.optim.lr is 0.5 on process 1 and 0.0002 on process 0"),
+        ("--config.batch_size=32", "config.batch_size is 32 on process 1 and 64 on process 0"),
+    ):
+        for code, stderr in two_processes(flags, [*flags, other], timeout_s=60):
+            assert code == 1 and said in stderr and "Traceback" not in stderr
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_failure_of_the_first_process_ends_the_others(tmp_path):
+    flags = [f"--workdir={tmp_path / 'run'}", f"--data_dir={tmp_path}", f"--raw_dir={tmp_path}"]
+    for code, stderr in two_processes(*[[*flags, "--config.data.variant=released"]] * 2, timeout_s=60):
+        assert code == 1 and "has no folder audioset" in stderr and "Traceback" not in stderr
+
+
 def test_eight_devices_give_the_single_device_result(reference, data_dir, tmp_path):
     done = launch(
         *SMALL_LI_FLAGS,
@@ -29,32 +46,36 @@ def test_eight_devices_give_the_single_device_result(reference, data_dir, tmp_pa
     assert_close(outcome(tmp_path / "run"), outcome(reference))
 
 
-@pytest.mark.parametrize("source", ["resident", "stream"])
-def test_two_processes_give_the_single_process_result(reference, data_dir, tmp_path, source):
+def two_processes(*flags: list[str], timeout_s: float = 240) -> list[tuple[int, str]]:
+    """Exit code and stderr of the two processes of one run, each with flags of its own."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    workdir = tmp_path / "run"
-    arguments = [sys.executable, "launch.py", *SMALL_LI_FLAGS, f"--config.data.source={source}"]
+    cluster = {"JAX_COORDINATOR_ADDRESS": f"localhost:{port}", "JAX_NUM_PROCESSES": "2"}
     processes = [
         subprocess.Popen(
-            [*arguments, f"--workdir={workdir}", f"--data_dir={data_dir}"],
+            [sys.executable, "launch.py", *SMALL_LI_FLAGS, *own],
             cwd=ROOT,
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,
-            env=os.environ
-            | {
-                "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
-                "JAX_NUM_PROCESSES": "2",
-                "JAX_PROCESS_ID": str(process),
-            },
+            env=os.environ | cluster | {"JAX_PROCESS_ID": str(process)},
         )
-        for process in range(2)
+        for process, own in enumerate(flags)
     ]
-    for process in processes:
-        _, stderr = process.communicate(timeout=240)
-        assert process.returncode == 0, stderr
+    try:
+        return [(process.communicate(timeout=timeout_s)[1], process.returncode)[::-1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+@pytest.mark.parametrize("source", ["resident", "stream"])
+def test_two_processes_give_the_single_process_result(reference, data_dir, tmp_path, source):
+    workdir = tmp_path / "run"
+    flags = [f"--config.data.source={source}", f"--workdir={workdir}", f"--data_dir={data_dir}"]
+    for code, stderr in two_processes(flags, flags):
+        assert code == 0, stderr
     assert json.loads((workdir / "result.json").read_text())["device"].startswith("2 ×")
     assert_close(outcome(workdir), outcome(reference))
 

@@ -33,12 +33,25 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     Raises:
       RunError: the judge is not finished, or of another protocol or cut of the data.
     """
-    leave = functools.partial(leave_judgement, config, workdir)
-    return single.run(config, workdir, raw_dir, data_dir, leave=leave, watch=watch)
+    leave, watching = (functools.partial(part, config, workdir) for part in (leave_judgement, watch))
+    return single.run(config, workdir, raw_dir, data_dir, leave=leave, watch=watching)
 
 
-def watch(data: single.Data, task, writer: Writer, step: int, params, model_state, summary: dict) -> None:
-    """Keeps a sample of each class, and says where the discriminator has won."""
+def watch(
+    config,
+    workdir: pathlib.Path,
+    data: single.Data,
+    task,
+    writer: Writer,
+    step: int,
+    params,
+    model_state,
+    summary: dict,
+) -> None:
+    """Keeps a sample of each class, and says where the discriminator has won; before the first step looks for the
+    judge, whose absence is better known then than at the end."""
+    if step == 0:
+        find_judge(config, workdir, data)
     prepared, label_K = data.prepared, np.arange(len(data.classes))
     audio_KT = generate(task, params, model_state, label_K, label_K, data.parts["train"].steps)
     writer.arrays(f"samples/step_{step}", audio=audio_KT[:, : round(SHOWN_S * prepared.sample_rate_hz)])
@@ -68,6 +81,11 @@ def leave_judgement(config, workdir: pathlib.Path, fitted: single.Fitted, writer
     audio_NT = generate(fitted.task, best.params, best.model_state, numbers, label_N, data.parts["train"].steps)
     form = {"samples": audio_NT.shape[1], "sample_rate_hz": data.prepared.sample_rate_hz}
     return judge(audio_NT, label_N, data, fitted.task.embed, judging, workdir / "taught") | {"generates": form}
+
+
+def find_judge(config, workdir: pathlib.Path, data: single.Data) -> pathlib.Path:
+    """Folder of the classifier that judges. One of all classes may judge a GAN of a few."""
+    return single.find_run(config.recipe.judge, workdir, config, data.prepared, ("data.exclude_classes",))[0]
 
 
 def labels_to_generate(label_N: np.ndarray, most: int) -> np.ndarray:

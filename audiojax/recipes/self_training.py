@@ -1,5 +1,6 @@
 """Self-training: a network labels what it is sure of, but not too sure, and trains on with it, again and again."""
 
+import functools
 import pathlib
 import shutil
 import time
@@ -113,11 +114,9 @@ def train(seed: Seed) -> list[dict]:
     config, lines = seed.config, []
     for number in range(config.recipe.iterations):
         folder = seed.iteration(number)
-        line = read_result(folder)
+        line = meshes.by_first(functools.partial(read_result, folder))
         if line is None:
-            if not (folder / single.LABELS).exists():
-                rows = choose(seed, number)
-                meshes.by_first(lambda folder=folder, rows=rows: labels.write(folder / single.LABELS, rows))
+            meshes.by_first(functools.partial(choose_once, seed, number))
             line = finish(seed, number, iterate(seed, number))
         lines.append(line)
         # Weights are kept of the iteration that validation prefers and of the newest, which the next one begins with.
@@ -130,6 +129,13 @@ def train(seed: Seed) -> list[dict]:
 def lower_bound(recipe, number: int) -> float:
     """Of the probability with which a clip joins iteration `number`, from 1 on."""
     return float(np.linspace(*recipe.lower, max(recipe.iterations - 1, 1))[number - 1])
+
+
+def choose_once(seed: Seed, number: int) -> None:
+    """Writes the label file of an iteration, where an interrupted run has not."""
+    path = seed.iteration(number) / single.LABELS
+    if not path.exists():
+        labels.write(path, choose(seed, number))
 
 
 def choose(seed: Seed, number: int) -> list[dict]:

@@ -105,7 +105,7 @@ def open_folder(config, workdir: pathlib.Path) -> tuple[Writer, dict | None]:
     if jax.process_count() > 1:
         program = {name: value for name, value in provenance([]).items() if name != "device"}
         meshes.agree("config and program", program | {"workdir": str(workdir), "config": config.to_dict()})
-    writer, result = Writer(workdir, config.to_dict()), meshes.from_first(read_result(workdir))
+    writer, result = Writer(workdir, config.to_dict()), meshes.by_first(lambda: read_result(workdir))
     if result:
         console.say(f"{workdir} is finished; to run it again choose another --workdir.")
     return writer, result
@@ -155,7 +155,7 @@ def fit(
     prior_K = splits.class_shares(data.parts["train"], len(data.classes))
     task = find_task(config.task.name)(config, prior_K, total_steps)
     checkpoints = Checkpoints(workdir / "checkpoints", config.keep)
-    new = start_from and checkpoints.latest_step() is None
+    new = start_from and meshes.by_first(checkpoints.latest_step) is None
     earlier = Checkpoints(start_from / "checkpoints", config.keep) if new else None
     trainer = Trainer(config, task, source, data.parts, mesh, checkpoints, writer)
     best, steps = trainer.run(earlier, functools.partial(watch, data, task, writer) if watch else None)
@@ -422,7 +422,8 @@ def open_source(data, prepared: prepared_data.Prepared, parts: dict[str, splits.
     if kind not in ("auto", "resident", "stream"):
         raise ConfigError(f"data.source={kind!r} is unknown; sources: auto, resident, stream.")
     pad = data.segment.pad if any((part.length < part.steps).any() for part in parts.values()) else "none"
-    if kind == "resident" or (kind == "auto" and resident.fits(prepared, parts, mesh)):
+    # Hosts may have more or less memory, and all must do the same.
+    if kind == "resident" or (kind == "auto" and meshes.by_first(lambda: resident.fits(prepared, parts, mesh))):
         return resident.Resident(prepared, parts, pad, mesh)
     pipeline = import_tensorflow("audiojax.data.pipeline", "data.source=stream reads by tf.data")
     return pipeline.Stream(prepared, parts, pad, mesh)
