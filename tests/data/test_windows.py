@@ -1,7 +1,9 @@
 """Windows of clips, as both sources read them, against a slow definition: every sample of every part."""
 
+import gc
 import pathlib
 import tempfile
+import weakref
 
 import hypothesis
 import hypothesis.strategies as st
@@ -117,3 +119,24 @@ def test_inputs_too_short_for_their_windows_are_refused(tmp_path):
     for source in (resident.Resident, pipeline.Stream):
         with pytest.raises(DataError, match="the inputs of train have 12 steps, and its windows end at 18"):
             source(data, parts, "zeros", meshes.make_mesh(1, 1, 1)).data("train")
+
+
+def test_nothing_of_a_feed_stays_when_it_has_ended(tmp_path):
+    """A run opens one for every evaluation; also one that is closed early is forgotten."""
+
+    class Rows:
+        def __call__(self, call):
+            return np.arange(2)
+
+    data, _ = prepare(tmp_path, {"train": [9, 5]})
+    source = pipeline.Stream(data, {"train": splits.open_clips(data, "train")}, "zeros", meshes.make_mesh(1, 1, 1))
+    held = []
+    for calls in (1, 5):
+        rows = Rows()
+        held.append(weakref.ref(rows))
+        feed = source.feed("train", range(calls), rows, meshes.EVALUATION)
+        next(feed)
+        next(feed, None) if calls == 1 else feed.close()
+    del rows, feed
+    gc.collect()
+    assert [ref() for ref in held] == [None, None]
