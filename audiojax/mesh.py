@@ -7,9 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from audiojax.errors import ConfigError
+from audiojax.errors import AudiojaxError, ConfigError, RunError
 
 REPLICATED = PartitionSpec()
 STATE = PartitionSpec("replica")  # [replicas, ...]
@@ -36,6 +38,20 @@ def start() -> None:
         )
     elif int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1 or "," in os.environ.get("TPU_WORKER_HOSTNAMES", ""):
         jax.distributed.initialize()
+
+
+def on_first_process(action: Callable[[], int]) -> int:
+    """Does what one process alone may do, and gives its number to all; where it raises an AudiojaxError, all do."""
+    number, failure = 0, None
+    if jax.process_index() == 0:
+        try:
+            number = action()
+        except AudiojaxError as error:
+            failure = error
+    failed, number = multihost_utils.broadcast_one_to_all(np.array([failure is not None, number], np.int32)).tolist()
+    if failed:
+        raise failure or RunError("the first process stops; it says why.")
+    return number
 
 
 def cores() -> int:

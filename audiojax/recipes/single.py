@@ -1,5 +1,6 @@
 """One row of a study: prepare, split, train, choose on validation, read test once, record."""
 
+import contextlib
 import functools
 import importlib
 import json
@@ -15,17 +16,17 @@ import numpy as np
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from audiojax import console, evaluate, grid, metrics, tasks
+from audiojax import checkpoint, console, evaluate, grid, metrics, tasks
 from audiojax import mesh as meshes
-from audiojax.checkpoint import Checkpoints
 from audiojax.data import prepared as prepared_data
 from audiojax.data import resident, splits
 from audiojax.duration import duration
 from audiojax.errors import ConfigError, DataError, RunError
 from audiojax.evaluate import Scores, intervals
+from audiojax.lock import own_folder
 from audiojax.state import Best
 from audiojax.train import Trainer
-from audiojax.writer import Writer, provenance, read_result
+from audiojax.writer import Writer, provenance, read_result, to_write_config_anew
 
 LABELS = "labels.csv"  # of a run that leaves labels for others
 
@@ -62,6 +63,7 @@ class Loaded(NamedTuple):
     best: Best
 
 
+@own_folder
 def run(
     config,
     workdir: pathlib.Path,
@@ -98,7 +100,7 @@ def run(
 
 
 def open_folder(config, workdir: pathlib.Path) -> tuple[Writer, dict | None]:
-    """What writes a run's folder, and its result where it is finished, which is said."""
+    """What writes a run's folder, and its result where it is finished, which is said. The caller is `own_folder`."""
     writer, result = Writer(workdir, config.to_dict()), read_result(workdir)
     if result:
         console.say(f"{workdir} is finished; to run it again choose another --workdir.")
@@ -144,13 +146,10 @@ def fit(
     source = open_source(config.data, data.prepared, data.parts, mesh)
     prior_K = splits.class_shares(data.parts["train"], len(data.classes))
     task = find_task(config.task.name)(config, prior_K, total_steps)
-    checkpoints = Checkpoints(workdir / "checkpoints", config.keep)
-    new = start_from and checkpoints.latest_step() is None
-    earlier = Checkpoints(start_from / "checkpoints", config.keep) if new else None
-    trainer = Trainer(config, task, source, data.parts, mesh, checkpoints, writer)
-    best, steps = trainer.run(earlier, functools.partial(watch, data, task, writer) if watch else None)
-    for opened in filter(None, (checkpoints, earlier)):
-        opened.close()
+    opened = checkpoint.Checkpoints(workdir / "checkpoints", config.keep, writer.sync_log)
+    with opened as checkpoints, contextlib.closing(writer):
+        trainer = Trainer(config, task, source, data.parts, mesh, checkpoints, writer)
+        best, steps = trainer.run(start_from, functools.partial(watch, data, task, writer) if watch else None)
     return Fitted(data, task, trainer, best, steps)
 
 
@@ -241,9 +240,7 @@ def load(folder: pathlib.Path) -> Loaded:
     config = ConfigDict(tuples(read_config(folder)))
     classes = len(result["classes"])
     task = find_task(config.task.name)(config, np.full(classes, 1 / classes), result["steps"])
-    checkpoints = Checkpoints(folder / "checkpoints", config.keep)
-    best = checkpoints.restore()[0]["best"]
-    checkpoints.close()
+    best = checkpoint.read(folder / "checkpoints", chosen=result["best_step"])["best"]
     return Loaded(config, result, task, Best(**best))
 
 
@@ -253,7 +250,7 @@ def read_config(folder: pathlib.Path) -> dict:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read ({error}); delete its folder to run it again.") from error
+        raise RunError(f"{path} cannot be read ({error}); {to_write_config_anew(folder)}") from error
 
 
 def tuples(tree):
