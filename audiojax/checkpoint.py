@@ -23,7 +23,7 @@ from audiojax.errors import RunError
 MANIFEST = "manifest.json"  # in a checkpoint's folder: bytes and sha256 of each of its files
 PARTIAL, DAMAGED = "partial_", "damaged_"  # before the step, in the name of a folder that is no checkpoint
 FREE_SPACE = "free some space and start the same command again"
-ALLOW_WRITING = "allow this user to write there and start the same command again"
+ALLOW_WRITING = "make it writable for this user and start the same command again"
 ANOTHER_RUN = "another run writes there: wait for it or choose another --workdir"
 ADVICE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), FREE_SPACE),
@@ -259,15 +259,19 @@ def move_aside(path: pathlib.Path) -> pathlib.Path:
 
 def explain(error: BaseException) -> tuple[str, str]:
     """What failed, in a line, and what to do about it."""
-    chain = [error]
-    while cause := chain[-1].__cause__ or chain[-1].__context__:
-        chain.append(cause)
-    texts = [" ".join(str(one).split())[:300] or type(one).__name__ for one in chain]
-    for one, text in zip(chain, texts):
+    one = error
+    while one:
         for number, advice in ADVICE.items():
-            # A library may have put the number into words.
-            if getattr(one, "errno", None) == number or os.strerror(number) in text:
-                return text, advice
-        if "already exists" in text:
-            return text, ANOTHER_RUN
-    return texts[0], "mend that and start the same command again"
+            if getattr(one, "errno", None) == number:
+                return first_line(one), advice
+            if os.strerror(number) in str(one):  # A library has put the number into words.
+                return os.strerror(number), advice
+        if "already exists" in str(one):
+            return first_line(one), ANOTHER_RUN
+        one = one.__cause__ or one.__context__
+    return first_line(error), "mend that and start the same command again"
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, in a line."""
+    return (str(error).strip() or type(error).__name__).split("\n")[0][:300]
