@@ -1,6 +1,8 @@
 """The training loop: the only one."""
 
+import contextlib
 import math
+import pathlib
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from audiojax import console, grid, metrics
+from audiojax import checkpoint, console, grid, metrics
 from audiojax import mesh as meshes
 from audiojax.checkpoint import Checkpoints
 from audiojax.data import order
@@ -46,10 +48,10 @@ class Trainer:
         self._compiled: set[int] = set()  # lengths of the calls compiled so far
         self.time_s = {"compile": 0.0, "train": 0.0, "input": 0.0, "eval": 0.0}
 
-    def run(self, start_from: Checkpoints | None = None, watch: Callable | None = None) -> tuple[Best, int]:
+    def run(self, start_from: pathlib.Path | None = None, watch: Callable | None = None) -> tuple[Best, int]:
         """Trains from the newest checkpoint, or the start, to the end; returns what validation chose and steps done.
 
-        start_from: the checkpoints of a run of the same network, whose chosen weights are the first ones of this run.
+        start_from: folder of a finished run of the same network, whose chosen weights are the first ones of this run.
         watch: called at each evaluation, of which there is then one before the first step, with the step, what is
         evaluated (params, model_state) and validation's metrics.
 
@@ -64,8 +66,10 @@ class Trainer:
         seeds = meshes.put(self._seeds.astype(np.uint32), self._mesh, meshes.STATE)
         calls = self._calls(step)
         rows = lambda call: order.train_rows(self._examples, self._seeds, self._config.batch_size, *call)
-        fed_calls = zip(calls, self._source.feed("train", calls, rows, meshes.TRAIN))
-        with console.bar("step", self.total_steps, step) as progress, StopSignals() as stop:
+        feed = self._source.feed("train", calls, rows, meshes.TRAIN)
+        fed_calls = zip(calls, feed)
+        shown = console.bar("step", self.total_steps, step)
+        with contextlib.closing(feed), shown as progress, StopSignals() as stop:
             while step < self.total_steps and not self._all_stopped(step, best):
                 interval_end = self._next_evaluation(step)
                 state, step = self._advance(state, seeds, fed_calls, interval_end, progress, stop)
@@ -79,7 +83,7 @@ class Trainer:
         self._checkpoints.wait()
         return best, step
 
-    def _start(self, start_from: Checkpoints | None) -> tuple[TrainState, Best]:
+    def _start(self, start_from: pathlib.Path | None) -> tuple[TrainState, Best]:
         """The state to begin with: restored where there is a checkpoint."""
         keys = jax.vmap(jax.random.key)(jnp.asarray(self._seeds))
         data = self._source.data("train")
@@ -99,7 +103,7 @@ class Trainer:
         if step is None:
             self._writer.begin(-1)
             if start_from:
-                chosen = start_from.restore({"state": state, "best": best})[0]["best"]
+                chosen = checkpoint.read(start_from / "checkpoints", {"state": state, "best": best})["best"]
                 state = state.replace(params=chosen.params, model_state=chosen.model_state)
             return state, best
         tree, progress = self._checkpoints.restore({"state": state, "best": best})

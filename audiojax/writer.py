@@ -12,8 +12,10 @@ import sys
 import jax
 import numpy as np
 
+from audiojax import durable
 from audiojax.errors import RunError
 
+LOG = "metrics.jsonl"
 PACKAGES = ("audiojax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
 
 
@@ -24,34 +26,40 @@ class Writer:
         """Raises RunError where the folder belongs to a run of another config."""
         self._workdir, self._config = workdir, config
         self._main = jax.process_index() == 0
-        self._board = None
+        self._board, self._purge_step = None, 0
         check_owner(workdir, self._config)
 
     def begin(self, step: int) -> None:
         """Makes the folder this config's, and forgets what an interrupted run logged after `step`, where it goes on."""
+        self._purge_step = step + 1
         if not self._main:
             return
         try:
-            self._workdir.mkdir(parents=True, exist_ok=True)
-            write_atomically(self._workdir / "config.json", json.dumps(self._config, indent=1) + "\n")
+            durable.make_folder(self._workdir)
+            durable.write_text(self._workdir / "config.json", json.dumps(self._config, indent=1) + "\n")
         except OSError as error:
             raise RunError(f"--workdir={self._workdir} cannot be written ({error}); choose another folder.") from error
-        path = self._workdir / "metrics.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
+        log = self._workdir / LOG
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
         kept = [line for line in lines if logged_step(line) <= step]
-        write_atomically(path, "".join(line + "\n" for line in kept))
-        self._board = start_tensorboard(self._workdir / "tensorboard", step)
+        durable.write_text(log, "".join(line + "\n" for line in kept))
 
     def log(self, step: int, values: dict[str, list[float]]) -> None:
         """One line of metrics.jsonl, and one point of each curve a replica."""
         if not self._main:
             return
-        with open(self._workdir / "metrics.jsonl", "a") as file:
+        with open(self._workdir / LOG, "a", encoding="utf-8") as file:
             file.write(json.dumps(finite({"step": step} | values)) + "\n")
+        self._board = self._board or start_tensorboard(self._workdir / "tensorboard", self._purge_step)
         for name, replicas in values.items():
             for replica, value in enumerate(replicas):
                 tag = name if len(replicas) == 1 else f"{name}/replica_{replica}"
                 self._board.add_scalar(tag, value, step)
+
+    def sync_log(self) -> None:
+        """Returns once what has been logged is on disk."""
+        if self._main and (log := self._workdir / LOG).exists():
+            durable.sync(log)
 
     def predictions(self, split: str, part, score: np.ndarray) -> None:
         """predictions/SPLIT.npz: id, offset (the window's in its clip), subset, label, each [N], score [N, classes]
@@ -61,28 +69,31 @@ class Writer:
         self.arrays(f"predictions/{split}", **columns, score=score)
 
     def arrays(self, name: str, **arrays: np.ndarray) -> None:
-        """NAME.npz in the run's folder, at once or not at all."""
+        """NAME.npz in the run's folder, on disk, at once or not at all."""
         if not self._main:
             return
         path = self._workdir / f"{name}.npz"
-        path.parent.mkdir(exist_ok=True)
-        temporary = path.with_name(f".{path.name}")
-        np.savez(temporary, **arrays)
-        temporary.replace(path)
+        durable.make_folder(path.parent)
+        with durable.replacing(path, "wb") as file:
+            np.savez(file, **arrays)
 
     def result(self, result: dict) -> None:
         """result.json, last and at once: it marks the run as finished."""
         if self._main:
-            write_atomically(self._workdir / "result.json", json.dumps(finite(result), indent=1) + "\n")
+            self.sync_log()
+            durable.write_text(self._workdir / "result.json", json.dumps(finite(result), indent=1) + "\n")
 
     def close(self) -> None:
-        """Ends what TensorBoard reads."""
+        """Ends what TensorBoard reads, which is on disk then."""
         if self._board:
             self._board.close()
+            self._board = None
+            durable.sync_tree(self._workdir / "tensorboard")
+            durable.sync_folder(self._workdir)
 
 
-def start_tensorboard(folder: pathlib.Path, step: int):
-    """A writer of TensorBoard events after `step`."""
+def start_tensorboard(folder: pathlib.Path, purge_step: int):
+    """A writer of TensorBoard events, which take the place of those from `purge_step` on."""
     # tensorboardX imports PyTorch where there is one, which takes seconds, for nothing that is used here.
     sys.modules.setdefault("torch", None)
     try:
@@ -90,7 +101,7 @@ def start_tensorboard(folder: pathlib.Path, step: int):
     finally:
         if sys.modules["torch"] is None:
             del sys.modules["torch"]
-    return tensorboardX.SummaryWriter(str(folder), purge_step=step + 1)
+    return tensorboardX.SummaryWriter(str(folder), purge_step=purge_step)
 
 
 def finite(tree):
@@ -109,13 +120,20 @@ def check_owner(workdir: pathlib.Path, config: dict) -> None:
         return
     try:
         differing = differences(json.loads(path.read_text()), config)
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read ({error}); choose another --workdir.") from error
+    except (OSError, ValueError, AttributeError) as error:
+        raise RunError(f"{path} cannot be read ({error}); {to_write_config_anew(workdir)}") from error
     if differing:
         more = f" and {len(differing) - 3} more differences" if len(differing) > 3 else ""
         raise RunError(
             f"{workdir} belongs to a run with {'; '.join(differing[:3])}{more}; take another --workdir or that config."
         )
+
+
+def to_write_config_anew(workdir: pathlib.Path) -> str:
+    """What to do about a config.json that cannot be read."""
+    if (workdir / "result.json").exists():
+        return "remove it and result.json alone, and the run's command goes on from its checkpoints to write both."
+    return "remove that file alone, and the run's command writes it anew and goes on."
 
 
 def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
@@ -136,7 +154,10 @@ def read_result(workdir: pathlib.Path) -> dict | None:
     try:
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
     except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read ({error}); delete its folder to run it again.") from error
+        raise RunError(
+            f"{path} cannot be read ({error}); remove that file alone, and the run's command goes on from its"
+            " checkpoints and writes it anew."
+        ) from error
 
 
 def logged_step(line: str) -> float:
@@ -145,13 +166,6 @@ def logged_step(line: str) -> float:
         return json.loads(line)["step"]
     except (ValueError, KeyError, TypeError):
         return float("inf")
-
-
-def write_atomically(path: pathlib.Path, text: str) -> None:
-    """The whole text or, where that fails, what was there before."""
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def provenance(devices: list[jax.Device]) -> dict:

@@ -16,7 +16,8 @@ LEVEL = {  # a module imports from its own level's listed neighbours and from hi
     "tasks": 3,
     "checkpoint": 3,
     "writer": 3,
-    "console": 3,
+    "lock": 2,
+    "console": 4,
     "data": 3,
     "optim": 4,
     "mesh": 4,
@@ -31,6 +32,7 @@ LEVEL = {  # a module imports from its own level's listed neighbours and from hi
     "losses": 5,
     "metrics": 5,
     "state": 5,
+    "durable": 5,
     "errors": 6,
 }
 # The loop and the tasks name these packages for their lists of what can be chosen, which is no use of their contents.

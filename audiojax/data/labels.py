@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from audiojax import durable
 from audiojax.errors import DataError
 
 
@@ -60,13 +61,14 @@ def read_rows(path: pathlib.Path | str, strict: bool = False) -> tuple[list[dict
 
 
 def write(path: pathlib.Path, rows: Iterable[dict]) -> None:
-    """Writes what `read` reads, at once or not at all. rows: each with clip and label, and whatever else is noted."""
+    """Writes what `read` reads, on disk, at once or not at all.
+
+    rows: each with clip and label, and whatever else is noted.
+    """
     rows = list(rows)
     fields = list(dict.fromkeys(["clip", "label", *(name for row in rows for name in row)]))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    with open(temporary, "w", newline="", encoding="utf-8") as file:
+    durable.make_folder(path.parent)
+    with durable.replacing(path, newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fields, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    temporary.replace(path)

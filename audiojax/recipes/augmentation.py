@@ -8,12 +8,14 @@ import numpy as np
 from audiojax import console
 from audiojax.data import extended, splits
 from audiojax.errors import ConfigError
+from audiojax.lock import own_folder
 from audiojax.recipes import gan, single
 from audiojax.writer import Writer
 
 ARMS = ("real", "duplicated", gan.GENERATED)
 
 
+@own_folder
 def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> dict:
     """Trains on real and as many generated examples; returns what result.json holds.
 
@@ -47,8 +49,6 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
         arm_writer = writer if folder == workdir else Writer(folder, config.to_dict())
         fitted = single.fit(config, own, folder, arm_writer)
         judged = single.judge(config, own.parts, fitted.scores, arm_writer)
-        if arm_writer is not writer:
-            arm_writer.close()
         audit[arm] = {name: of["accuracy"] for name, of in judged["metrics"].items() if not name.endswith("_ensemble")}
         for name, seconds in fitted.trainer.time_s.items():
             time_s[name] = time_s.get(name, 0.0) + seconds

@@ -10,11 +10,13 @@ from audiojax import losses
 from audiojax.data.splits import Part
 from audiojax.errors import ConfigError, RunError
 from audiojax.evaluate import Scores
+from audiojax.lock import own_folder
 from audiojax.recipes import single
 
 MEANS = ("arithmetic", "geometric", "weighted")
 
 
+@own_folder
 def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> dict:
     """Scores the mean of the members' probabilities on valid and test; returns what result.json holds.
 

@@ -206,7 +206,6 @@ def teach(judging: single.Loaded, whole: Prepared, own: dict[str, splits.Part], 
     data = single.Data(whole, parts, judging.result["classes"], [])
     writer = Writer(folder, config.to_dict())
     fitted = single.fit(config, data, folder, writer)
-    writer.close()
     label_M, score_MK = clip_scores(parts["test"], fitted.scores("test"))
     return float((score_MK.argmax(1) == label_M).mean())
 

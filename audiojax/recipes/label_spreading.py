@@ -12,11 +12,13 @@ from audiojax import console
 from audiojax import mesh as meshes
 from audiojax.data import labels, splits
 from audiojax.errors import ConfigError, RunError
+from audiojax.lock import own_folder
 from audiojax.recipes import single
 
 PROMOTED = "promoted"  # subset of the clips that spreading promotes
 
 
+@own_folder
 def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> dict:
     """Promotes unverified training clips whose spread label is their own; returns what result.json holds.
 

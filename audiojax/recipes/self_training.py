@@ -13,6 +13,7 @@ from audiojax import mesh as meshes
 from audiojax.data import labels, splits
 from audiojax.errors import ConfigError
 from audiojax.evaluate import Scores
+from audiojax.lock import own_folder
 from audiojax.recipes import single
 from audiojax.writer import Writer, read_result
 
@@ -37,6 +38,7 @@ class Seed(NamedTuple):
         return self.folder / f"iteration_{number:02d}"
 
 
+@own_folder
 def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> dict:
     """Trains in iterations; returns what result.json holds.
 
@@ -173,9 +175,7 @@ def iterate(seed: Seed, number: int) -> single.Fitted:
     console.say(f"{config.row}, seed {config.seed}, iteration {number + 1}: {len(table):,} clips")
     start_from = seed.iteration(number - 1) if number and config.recipe.warm_start else None
     writer = Writer(folder, config.to_dict())
-    fitted = single.fit(config, seed.data._replace(parts=parts), folder, writer, start_from)
-    writer.close()
-    return fitted
+    return single.fit(config, seed.data._replace(parts=parts), folder, writer, start_from)
 
 
 def finish(seed: Seed, number: int, fitted: single.Fitted) -> dict:

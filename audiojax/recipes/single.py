@@ -1,5 +1,6 @@
 """One row of a study: prepare, split, train, choose on validation, read test once, record."""
 
+import contextlib
 import functools
 import importlib
 import json
@@ -14,18 +15,18 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from audiojax import console, durable, evaluate, grid, metrics, tasks
+from audiojax import checkpoint, console, durable, evaluate, grid, metrics, tasks
 from audiojax import mesh as meshes
-from audiojax.checkpoint import Checkpoints
 from audiojax.data import prepared as prepared_data
 from audiojax.data import resident, splits
 from audiojax.data.prepared import sha256
 from audiojax.duration import duration
 from audiojax.errors import ConfigError, DataError, RunError
 from audiojax.evaluate import Scores, intervals
+from audiojax.lock import own_folder
 from audiojax.state import Best
 from audiojax.train import Trainer
-from audiojax.writer import Writer, differences, provenance, read_result
+from audiojax.writer import Writer, differences, provenance, read_result, to_write_config_anew
 
 LABELS = "labels.csv"  # of a run that leaves labels for others
 FILES = ("split_file", "group_file")  # keys of config.data that name files that cut the data
@@ -65,6 +66,7 @@ class Loaded(NamedTuple):
     best: Best
 
 
+@own_folder
 def run(
     config,
     workdir: pathlib.Path,
@@ -101,7 +103,7 @@ def run(
 
 
 def open_folder(config, workdir: pathlib.Path) -> tuple[Writer, dict | None]:
-    """What writes a run's folder, and its result where it is finished, which is said."""
+    """What writes a run's folder, and its result where it is finished, which is said. The caller is `own_folder`."""
     if jax.process_count() > 1:
         program = {name: value for name, value in provenance([]).items() if name != "device"}
         meshes.agree("config and program", program | {"workdir": str(workdir), "config": config.to_dict()})
@@ -154,13 +156,10 @@ def fit(
     source = open_source(config.data, data.prepared, data.parts, mesh)
     prior_K = splits.class_shares(data.parts["train"], len(data.classes))
     task = find_task(config.task.name)(config, prior_K, total_steps)
-    checkpoints = Checkpoints(workdir / "checkpoints", config.keep)
-    new = start_from and meshes.by_first(checkpoints.latest_step) is None
-    earlier = Checkpoints(start_from / "checkpoints", config.keep) if new else None
-    trainer = Trainer(config, task, source, data.parts, mesh, checkpoints, writer)
-    best, steps = trainer.run(earlier, functools.partial(watch, data, task, writer) if watch else None)
-    for opened in filter(None, (checkpoints, earlier)):
-        opened.close()
+    opened = checkpoint.Checkpoints(workdir / "checkpoints", config.keep, writer.sync_log)
+    with opened as checkpoints, contextlib.closing(writer):
+        trainer = Trainer(config, task, source, data.parts, mesh, checkpoints, writer)
+        best, steps = trainer.run(start_from, functools.partial(watch, data, task, writer) if watch else None)
     return Fitted(data, prior_K, task, trainer, best, steps)
 
 
@@ -256,9 +255,7 @@ def load(folder: pathlib.Path) -> Loaded:
         raise RunError(f"{folder} does not say how frequent its classes are, which its scores need; train it again.")
     prior_K = np.array(result.get("prior", [1 / classes] * classes))
     task = find_task(config.task.name)(config, prior_K, result["steps"])
-    checkpoints = Checkpoints(folder / "checkpoints", config.keep)
-    best = checkpoints.restore()[0]["best"]
-    checkpoints.close()
+    best = checkpoint.read(folder / "checkpoints", chosen=result["best_step"])["best"]
     return Loaded(config, result, task, Best(**best))
 
 
@@ -274,7 +271,7 @@ def read_json(path: pathlib.Path) -> dict:
             raise ValueError("it holds no dictionary")
         return tree
     except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read ({error}); delete its folder to run it again.") from error
+        raise RunError(f"{path} cannot be read ({error}); {to_write_config_anew(path.parent)}") from error
 
 
 def tuples(tree):

@@ -10,10 +10,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from audiojax import metrics
+from audiojax.durable import write_text
 from audiojax.errors import RunError
 from audiojax.report import clips, grids, plots, table
 from audiojax.report.table import Entry, Measure, Run
-from audiojax.writer import write_atomically
 
 MANY = 20  # classes; of more, the best and the worst 10
 Table = tuple[list[str], list[list[str]]]  # header, lines
@@ -81,12 +81,12 @@ def write(study: str, rows: dict, own: dict[str, dict], workdir: pathlib.Path, d
     note = table.footnote(entries, runs, own)
     texts = {"md": table.markdown(entries, note), "csv": table.csv(entries), "tex": table.latex(entries, note)}
     for suffix, text in texts.items():
-        write_atomically(workdir / f"table.{suffix}", text)
+        write_text(workdir / f"table.{suffix}", text)
     wanted = list(entries[0].published) if entries else []
     found = grids.summarise(runs, wanted[0]) if wanted else []
     if found:
-        write_atomically(workdir / "grid.md", grids.markdown(found))
-    write_atomically(workdir / "report.html", render(study, entries, wanted, runs, found, note, data_dir))
+        write_text(workdir / "grid.md", grids.markdown(found))
+    write_text(workdir / "report.html", render(study, entries, wanted, runs, found, note, data_dir))
 
 
 def render(

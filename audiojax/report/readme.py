@@ -8,9 +8,9 @@ import importlib
 import pathlib
 import sys
 
+from audiojax.durable import write_text
 from audiojax.errors import AudiojaxError, RunError
 from audiojax.report import table
-from audiojax.writer import write_atomically
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
     own = {row: study.get_config(row).to_dict() for row in study.ROWS}
     try:
         text = arguments.file.read_text(encoding="utf-8")
-        write_atomically(arguments.file, with_table(text, arguments.study, study.ROWS, own, arguments.workdir))
+        write_text(arguments.file, with_table(text, arguments.study, study.ROWS, own, arguments.workdir))
     except (AudiojaxError, OSError) as error:
         sys.exit(f"audiojax: {error}")
 

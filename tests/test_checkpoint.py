@@ -1,0 +1,260 @@
+"""Checkpoints: kept, complete before they count, checked before they are used, restored on any devices."""
+
+import errno
+import json
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from audiojax import checkpoint, durable
+from audiojax.checkpoint import MANIFEST, Checkpoints
+from audiojax.errors import RunError
+from tests.conftest import ROOT
+
+
+def tree_of(step: int) -> dict:
+    """Something like a run's state; the best step is the last even one."""
+    weights = jax.random.normal(jax.random.key(step), (2, 300))
+    return {"state": {"weights": weights}, "best": {"step": jnp.full(2, step // 2 * 2), "average": None}}
+
+
+LIKE = jax.tree.map(jnp.zeros_like, tree_of(0))
+
+
+def saved(folder: pathlib.Path, steps: range, keep: int = 2) -> pathlib.Path:
+    with Checkpoints(folder, keep) as checkpoints:
+        for step in steps:
+            checkpoints.save(step, tree_of(step), {"time_s": {"train": float(step)}})
+        checkpoints.wait()
+    return folder
+
+
+def assert_restores(folder: pathlib.Path, step: int) -> None:
+    with Checkpoints(folder, 2) as checkpoints:
+        assert checkpoints.latest_step() == step
+        tree, progress = checkpoints.restore(LIKE)
+    jax.tree.map(np.testing.assert_array_equal, tree, tree_of(step))
+    assert progress == {"time_s": {"train": float(step)}}
+
+
+def names(folder: pathlib.Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="session")
+def two(tmp_path_factory) -> pathlib.Path:
+    """The folder of two checkpoints, of the steps 2 and 3."""
+    return saved(tmp_path_factory.mktemp("run") / "checkpoints", range(1, 4))
+
+
+@pytest.fixture
+def folder(two, tmp_path) -> pathlib.Path:
+    """A copy of it."""
+    return shutil.copytree(two, tmp_path / "checkpoints")
+
+
+def flip(path: pathlib.Path, bit: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[bit // 8 % len(content)] ^= 1 << bit % 8
+    path.write_bytes(content)
+
+
+def test_the_newest_are_kept_each_with_a_manifest_of_all_its_files(two):
+    assert names(two) == {"2", "3"}
+    files = {str(path.relative_to(two / "3")) for path in (two / "3").rglob("*") if path.is_file()}
+    assert json.loads((two / "3" / MANIFEST).read_text()).keys() == files - {MANIFEST}
+    assert_restores(two, 3)
+
+
+def test_any_flipped_bit_is_seen(folder):
+    for number, path in enumerate(checkpoint.files(folder / "3")):
+        whole, bits = path.read_bytes(), 8 * path.stat().st_size
+        if path.name == MANIFEST:
+            continue  # A bit of its white space changes nothing.
+        for bit in {0, bits - 1, number * 7919 % bits}:
+            flip(path, bit)
+            assert checkpoint.damage(folder / "3") == f"{path.relative_to(folder / '3')} is not as it was written"
+            path.write_bytes(whole)
+    assert checkpoint.damage(folder / "3") is None
+
+
+DAMAGES = {
+    "bit": lambda path: flip(next(path.glob("tree/d/*")), 4567),
+    "cut": lambda path: os.truncate(next(path.glob("tree/d/*")), 100),
+    "empty": lambda path: (path / "progress" / "metadata").write_text(""),
+    "missing": lambda path: (path / "tree" / "_METADATA").unlink(),
+    "no manifest": lambda path: (path / MANIFEST).unlink(),
+    "empty manifest": lambda path: (path / MANIFEST).write_text(""),
+    "zeros for a manifest": lambda path: (path / MANIFEST).write_bytes(bytes(500)),
+    "another manifest": lambda path: (path / MANIFEST).write_text("[1]"),
+    "empty folder": lambda path: (shutil.rmtree(path), path.mkdir()),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_the_one_before_a_damaged_one_is_taken_and_its_step_can_be_saved_again(folder, damage, capsys):
+    DAMAGES[damage](folder / "3")
+    assert_restores(folder, 2)
+    assert f"{folder / '3'} is damaged" in (said := capsys.readouterr().err) and "moved to damaged_3" in said
+    assert names(folder) == {"2", "damaged_3"}
+    saved(folder, range(3, 4))
+    assert_restores(folder, 3)
+    DAMAGES[damage](folder / "3")
+    assert_restores(folder, 2)
+    assert names(folder) == {"2", "damaged_3", "damaged_3_2"}
+
+
+def test_where_all_are_damaged_nothing_is_moved_and_nothing_trained_anew_in_silence(folder):
+    for step in ("2", "3"):
+        DAMAGES["bit"](folder / step)
+    for _ in range(2):
+        with pytest.raises(RunError, match=f"all checkpoints in {folder} are damaged .*move that folder away") as error:
+            Checkpoints(folder, 2)
+        assert "\n" not in str(error.value) and names(folder) == {"2", "3"}
+
+
+def test_checkpoints_from_before_there_were_manifests_go_on(folder, capsys):
+    for path in folder.glob("*/" + MANIFEST):
+        path.unlink()
+    assert_restores(folder, 3)
+    assert "cannot be checked" in capsys.readouterr().err
+    saved(folder, range(4, 5))
+    DAMAGES["bit"](folder / "4")
+    assert_restores(folder, 3)
+
+
+def test_one_that_does_not_fit_is_not_called_damaged(folder):
+    with Checkpoints(folder, 2) as checkpoints, pytest.raises(RunError, match="of another network") as error:
+        checkpoints.restore({"state": jnp.zeros(3)})
+    assert "damaged" not in str(error.value) and "\n" not in str(error.value)
+
+
+def test_what_a_kill_leaves_half_written_is_removed(folder):
+    for name in ("partial_4.orbax-checkpoint-tmp", "partial_4", "5.orbax-checkpoint-tmp"):
+        shutil.copytree(folder / "3", folder / name)
+    assert_restores(folder, 3)
+    assert names(folder) == {"2", "3"}
+
+
+def test_everything_is_on_disk_before_a_checkpoint_counts_and_that_before_older_ones_go(tmp_path, monkeypatch):
+    done, log = [], tmp_path / "log"
+    fsync, rename, rmtree = os.fsync, os.rename, shutil.rmtree
+    path_of = lambda opened: pathlib.Path(os.readlink(f"/proc/self/fd/{opened}"))
+    monkeypatch.setattr(os, "fsync", lambda opened: (done.append(("sync", path_of(opened))), fsync(opened)))
+    monkeypatch.setattr(os, "rename", lambda old, new: (done.append(("rename", pathlib.Path(new))), rename(old, new)))
+    monkeypatch.setattr(shutil, "rmtree", lambda path: (done.append(("remove", path)), rmtree(path)))
+    log.write_text("a line")
+    with Checkpoints(tmp_path / "checkpoints", 1, lambda: durable.sync(log)) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, tree_of(step), {})
+        checkpoints.wait()
+        folder = tmp_path / "checkpoints"
+        counts = done.index(("rename", folder / "2"))
+        partial = folder / "partial_2"
+        whole = [folder / "2", *(folder / "2").rglob("*")]
+        synced = {path for kind, path in done[:counts] if kind == "sync"}
+        assert {partial / path.relative_to(folder / "2") for path in whole} | {log} <= synced
+        assert done[counts + 1] == ("sync", folder)
+        assert ("remove", folder / "partial_1") in done[counts + 2 :] and names(folder) == {"2"}
+
+
+def test_a_failed_save_says_what_failed_and_ends_at_once(folder):
+    with Checkpoints(folder, 2) as checkpoints, pytest.raises(RunError, match="step 2 is kept: another run writes"):
+        shutil.move(folder / "3", folder / "damaged_3")
+        (folder / "partial_3").mkdir()
+        checkpoints.save(3, tree_of(3), {})
+    shutil.rmtree(folder)
+    with Checkpoints(folder, 2) as checkpoints, pytest.raises(RunError, match="no earlier one exists"):
+        folder.rmdir()
+        folder.write_text("in the way")
+        checkpoints.save(1, tree_of(1), {})
+        checkpoints.wait()
+
+
+@pytest.mark.parametrize(
+    "number, advice",
+    [
+        (errno.ENOSPC, "free some space"),
+        (errno.EDQUOT, "free some space"),
+        (errno.EACCES, "make it writable"),
+        (errno.EROFS, "make it writable"),
+        (errno.EEXIST, "another run writes there"),
+        (errno.EIO, "mend that"),
+    ],
+)
+def test_what_failed_decides_what_to_do(number, advice):
+    try:
+        try:
+            raise OSError(number, os.strerror(number))
+        except OSError as error:
+            raise ValueError("Failed to write\nmuch more") from error
+    except ValueError as error:
+        assert advice in checkpoint.explain(error)[1]
+    reason, found = checkpoint.explain(ValueError(f"INTERNAL: [OS error: {os.strerror(number)}] [a='b']\nmore"))
+    assert advice in found and "\n" not in reason
+
+
+def test_of_a_finished_run_an_older_one_serves_where_it_holds_the_chosen_weights(folder, capsys):
+    flip(next((folder / "3").glob("tree/d/*")), 99)
+    tree = checkpoint.read(folder, chosen=[2, 2])
+    np.testing.assert_array_equal(tree["state"]["weights"], tree_of(2)["state"]["weights"])
+    assert "step 2 holds the same weights" in capsys.readouterr().err
+    for chosen in ([3, 3], None):
+        with pytest.raises(RunError, match="result.json .*goes on from there"):
+            checkpoint.read(folder, chosen=chosen)
+    assert names(folder) == {"2", "3"}
+
+
+STEP = """
+import sys, pathlib, jax, numpy as np
+from audiojax import checkpoint, mesh as meshes
+meshes.start()
+folder, devices, step = pathlib.Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+mesh = meshes.make_mesh(2, 8, 8)
+assert mesh.size == devices, mesh
+put = lambda step: meshes.put({"w": np.arange(step, step + 600, dtype=np.float32).reshape(2, 300)}, mesh, meshes.STATE)
+shards = lambda tree: {str(shard.index): np.asarray(shard.data) for shard in tree["w"].addressable_shards}
+with checkpoint.Checkpoints(folder, 1) as checkpoints:
+    assert checkpoints.latest_step() == (step - 1 or None)
+    if step > 1:
+        tree, progress = checkpoints.restore(put(0))
+        jax.tree.map(np.testing.assert_array_equal, shards(tree), shards(put(step - 1)))
+        assert tree["w"].sharding == put(0)["w"].sharding and progress == {"step": step - 1}
+        host = checkpoint.read(folder)["w"]
+        assert isinstance(host, np.ndarray)
+        np.testing.assert_array_equal(host, np.arange(step - 1, step + 599).reshape(2, 300))
+    checkpoints.save(step, put(step), {"step": step})
+    checkpoints.wait()
+"""
+
+
+def test_it_is_restored_on_whatever_devices_and_processes_there_are(tmp_path):
+    """A chain, each link of which restores what the one before has saved: (processes, devices of each)."""
+    for step, (processes, devices) in enumerate([(1, 1), (1, 2), (1, 8), (1, 1), (2, 1), (1, 2)], 1):
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            port = free.getsockname()[1]
+        environment = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
+        arguments = [sys.executable, "-c", STEP, str(tmp_path / "c"), str(processes * devices), str(step)]
+        joined = {"JAX_COORDINATOR_ADDRESS": f"localhost:{port}", "JAX_NUM_PROCESSES": str(processes)}
+        started = [
+            subprocess.Popen(
+                arguments,
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd=ROOT,
+                env=os.environ | environment | ({**joined, "JAX_PROCESS_ID": str(number)} if processes > 1 else {}),
+            )
+            for number in range(processes)
+        ]
+        for process in started:
+            _, stderr = process.communicate(timeout=120)
+            assert process.returncode == 0, stderr

@@ -1,0 +1,123 @@
+"""One run writes a folder at a time."""
+
+import errno
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from audiojax import lock
+from audiojax.errors import RunError
+from tests.conftest import ROOT, SMALL_LI_FLAGS, launch, small_li
+
+HOLD = """
+import pathlib, sys, time
+from audiojax import lock
+with lock.hold(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(100)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds the lock of tmp_path/run."""
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_the_second_is_refused_by_name_and_writes_nothing_until_the_holder_has_ended(tmp_path, holder):
+    folder = tmp_path / "run"
+    named = f"{folder} is in use by process {holder.pid} on {socket.gethostname()} since 20.*; wait for it or choose"
+    for _ in range(2):
+        with pytest.raises(RunError, match=named), lock.hold(folder):
+            pass
+    assert os.listdir(folder) == [lock.LOCK]
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    with lock.hold(folder):
+        assert f"process {os.getpid()} " in (folder / lock.LOCK).read_text()
+    assert os.listdir(folder) == []
+
+
+def test_a_second_run_of_launch_ends_at_once(data_dir, tmp_path, holder):
+    refused = launch(*SMALL_LI_FLAGS, f"--workdir={tmp_path / 'run'}", f"--data_dir={data_dir}")
+    assert refused.returncode == 1
+    [said] = refused.stderr.splitlines()
+    assert said.startswith("audiojax: ") and f"in use by process {holder.pid} on" in said
+    assert os.listdir(tmp_path / "run") == [lock.LOCK]
+
+
+def test_it_is_free_after_a_failure_and_leaves_no_trace(tmp_path):
+    folder = tmp_path / "a" / "run"
+    for _ in range(2):
+        with pytest.raises(ValueError), lock.hold(folder):
+            (folder / "kept").write_text("")
+            raise ValueError
+    assert os.listdir(folder) == ["kept"]
+    with pytest.raises(ValueError), lock.hold(tmp_path / "empty"):
+        raise ValueError
+    assert not (tmp_path / "empty").exists()
+
+
+def test_a_finished_folder_needs_no_lock_and_others_have_it_while_they_run(tmp_path):
+    @lock.own_folder
+    def run(config, workdir, raw_dir):
+        return sorted(os.listdir(workdir)) + [config, raw_dir]
+
+    assert run("config", workdir=tmp_path / "run", raw_dir=1) == [lock.LOCK, "config", 1]
+    (tmp_path / "result.json").write_text('{"steps": 1}')
+    with lock.hold(tmp_path):
+        assert run(2, tmp_path, 3) == [lock.LOCK, "result.json", 2, 3]
+
+
+def test_every_recipe_locks_its_folder(tmp_path):
+    from audiojax.recipes import augmentation, autoencoder, ensemble, gan, label_spreading, self_training, single
+
+    with lock.hold(tmp_path):
+        for recipe in (augmentation, autoencoder, ensemble, gan, label_spreading, self_training, single):
+            with pytest.raises(RunError, match="is in use by process"):
+                recipe.run(small_li(), tmp_path, None, tmp_path)
+
+
+def test_a_lock_that_is_removed_between_opening_and_locking_is_made_anew(tmp_path, monkeypatch):
+    flock, calls = fcntl.flock, []
+
+    def late(file, operation):
+        if not calls:
+            (tmp_path / lock.LOCK).unlink()
+        calls.append(operation)
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with lock.hold(tmp_path):
+        assert len(calls) == 2
+        monkeypatch.undo()
+        with pytest.raises(RunError, match="is in use"), lock.hold(tmp_path):
+            pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_without_locks_it_goes_on_and_says_so(tmp_path, monkeypatch, capsys, number):
+    def none(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with lock.hold(tmp_path):
+        pass
+    [said] = capsys.readouterr().err.splitlines()
+    assert "file system without locks" in said
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot be written"), lock.hold(tmp_path / "file" / "run"):
+        pass
