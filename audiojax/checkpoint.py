@@ -5,6 +5,7 @@ import pathlib
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from audiojax.errors import RunError
@@ -71,6 +72,24 @@ class Checkpoints:
                 f"a checkpoint cannot be saved in {self._folder} ({_first_line(error)}); {kept}: free some space"
                 " and start the same command again."
             ) from error
+
+
+def read(folder: pathlib.Path) -> Any:
+    """The tree of the newest checkpoint in `folder`, as dictionaries of host arrays; changes nothing there.
+
+    Raises:
+      RunError: there is none, or it cannot be read.
+    """
+    steps = [int(path.name) for path in folder.glob("[0-9]*") if path.name.isdecimal()]
+    if not steps:
+        raise RunError(f"{folder} has no checkpoint; train that run first.")
+    path, checkpointer = (folder / str(max(steps)) / "tree").absolute(), ocp.PyTreeCheckpointer()
+    try:
+        saved = checkpointer.metadata(path).item_metadata.tree
+        on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
+        return checkpointer.restore(path, args=ocp.args.PyTreeRestore(restore_args=on_host))
+    except (ValueError, KeyError, OSError) as error:
+        raise RunError(f"{path} cannot be read ({_first_line(error)}); take another run.") from error
 
 
 def _first_line(error: Exception) -> str:

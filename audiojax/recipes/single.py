@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import itertools
 import json
 import os
 import pathlib
@@ -25,7 +26,7 @@ from audiojax.errors import ConfigError, DataError, RunError
 from audiojax.evaluate import Scores, intervals
 from audiojax.state import Best
 from audiojax.train import Trainer
-from audiojax.writer import Writer, provenance, read_result
+from audiojax.writer import Writer, differences, finite, provenance, read_result
 
 LABELS = "labels.csv"  # of a run that leaves labels for others
 
@@ -49,12 +50,14 @@ class Fitted(NamedTuple):
     steps: int
 
     def scores(self, name: str) -> Scores:
-        """Scores of a part of the data by what validation chose."""
-        return self.trainer.evaluator.scores(name, self.best.params, self.best.model_state)
+        """Scores of a part of the data by what validation chose; NaN of a replica of which it has chosen nothing."""
+        scores = self.trainer.evaluator.scores(name, self.best.params, self.best.model_state)
+        return evaluate.without(scores, ~self.trainer.chosen(self.best))
 
 
 class Loaded(NamedTuple):
-    """A finished run. best: what validation chose, with a leading replica axis."""
+    """A finished run. best: what validation chose, with a leading replica axis; config.replicas says how many there are,
+    without those of which it has chosen nothing."""
 
     config: ConfigDict
     result: dict
@@ -106,7 +109,8 @@ def open_folder(config, workdir: pathlib.Path) -> tuple[Writer, dict | None]:
 
 
 def close_folder(writer: Writer, workdir: pathlib.Path, result: dict) -> dict:
-    """Marks a run as finished, and says where its result is."""
+    """Marks a run as finished, and says where its result is; returns what result.json holds."""
+    result = finite(result)
     writer.close()
     writer.result(result)
     console.say(f"results: {workdir / 'result.json'}")
@@ -136,8 +140,8 @@ def fit(
 ) -> Fitted:
     """Trains a config on the parts of its data, from the newest checkpoint in `workdir`.
 
-    start_from: folder of a run of the same network, whose chosen weights are the first ones of this run. watch: called
-    with the data, the task, the writer, and what `Trainer.run` calls it with.
+    start_from: folder of a run of the same network, whose chosen weights are the first ones of this run; without it
+    that of the config. watch: called with the data, the task, the writer, and what `Trainer.run` calls it with.
     """
     total_steps, _ = duration(config, len(data.parts["train"].id))
     mesh = meshes.make_mesh(config.replicas, config.batch_size, config.cpu_devices)
@@ -145,13 +149,35 @@ def fit(
     prior_K = splits.class_shares(data.parts["train"], len(data.classes))
     task = find_task(config.task.name)(config, prior_K, total_steps)
     checkpoints = Checkpoints(workdir / "checkpoints", config.keep)
-    new = start_from and checkpoints.latest_step() is None
-    earlier = Checkpoints(start_from / "checkpoints", config.keep) if new else None
+    if not start_from and config.get("start_from"):
+        start_from = pathlib.Path(config.start_from)
+    if start_from and meshes.from_first(checkpoints.latest_step()) is None:
+        check_classes(start_from, config, data.classes)
     trainer = Trainer(config, task, source, data.parts, mesh, checkpoints, writer)
-    best, steps = trainer.run(earlier, functools.partial(watch, data, task, writer) if watch else None)
-    for opened in filter(None, (checkpoints, earlier)):
-        opened.close()
+    best, steps = trainer.run(start_from, functools.partial(watch, data, task, writer) if watch else None)
+    data.notes.extend(f"{config.row}, {config.protocol}: {sentence}" for sentence in trainer.divergences(best))
+    checkpoints.close()
     return Fitted(data, task, trainer, best, steps)
+
+
+def check_classes(start_from: pathlib.Path, config, classes: list[str]) -> None:
+    """Checks that a run to start from has the same classes, where it is not finished as far as its config says.
+
+    Raises:
+      ConfigError: it has others. RunError: the folder is none of a run.
+    """
+    if not (start_from / "config.json").exists():
+        raise RunError(f"start_from={start_from} is no folder of a run.")
+    there = (read_result(start_from) or {}).get("classes")
+    if there is None:
+        sections = read_config(start_from)["data"], config.data
+        keys = ("name", "exclude_classes")
+        differing = differences(*({key: section[key] for key in keys} for section in sections), "data.")
+    else:
+        both = enumerate(itertools.zip_longest(there, classes))
+        differing = [f"number {k} is {other!r} there and {own!r} here" for k, (other, own) in both if other != own]
+    if differing:
+        raise ConfigError(f"start_from={start_from} is of other classes: {differing[0]}.")
 
 
 def leave_first_layer(fitted: Fitted, writer: Writer) -> None:
@@ -172,6 +198,7 @@ def training(config, fitted: Fitted) -> dict:
     return {
         "settings": {key: values.tolist() for key, values in grid.settings(config).items()},
         "best_step": fitted.trainer.best_steps(fitted.best).tolist(),
+        "diverged": fitted.trainer.diverged(),
         "steps": fitted.steps,
         "parameters": sum(x.size for x in jax.tree.leaves(fitted.best.params)) // config.replicas,
         "time_s": time_s,
@@ -182,21 +209,24 @@ def training(config, fitted: Fitted) -> dict:
 def judge(config, parts: dict[str, splits.Part], scores_of: Callable[[str], Scores], writer: Writer) -> dict:
     """What result.json says of the scores of these parts (metrics, ci95, per_class); keeps the predictions.
 
-    scores_of: a part's scores, by its name. Subsets of a part, such as verified clips, are told apart.
+    scores_of: a part's scores, by its name. Subsets of a part, such as verified clips, are told apart. Of a replica whose
+    scores are NaN the metrics are NaN, and predictions, classes and the ensemble leave it out.
     """
-    summaries, ci95, kept, by_class = {}, {}, slice(None), []
+    summaries, ci95, kept, by_class = {}, {}, [], []
     for name, part in parts.items():
         scores = scores_of(name)
+        scored = np.flatnonzero(evaluate.has_scores(scores))
         summaries[name], by_class = evaluate.report(part, scores)
-        if config.grid and name == "valid":  # Of a grid, predictions are kept of what validation prefers.
-            chosen = metrics.best(summaries[name][config.select], config.select)
-            kept = slice(chosen, chosen + 1)
+        if not config.grid:
+            kept = scored
+        elif name == "valid":  # Of a grid, predictions are kept of what validation prefers.
+            kept = [metrics.best(summaries[name][config.select], config.select)]
         if name != "train":
             ci95[name] = intervals(part, scores)
             if scores.score is not None:
                 writer.predictions(name, part, scores.score[kept])
                 if len(scores.score) > 1 and not config.grid:
-                    together = evaluate.ensemble(scores, config.task.loss, part.label)
+                    together = evaluate.ensemble(evaluate.of_replicas(scores, scored), config.task.loss, part.label)
                     summaries[f"{name}_ensemble"] = evaluate.report(part, together).summary
         for subset in np.unique(part.subset) if len(np.unique(part.subset)) > 1 else ():
             if not subset:
@@ -206,7 +236,7 @@ def judge(config, parts: dict[str, splits.Part], scores_of: Callable[[str], Scor
             summaries[f"{name}_{subset.lower()}"] = evaluate.report(own_part, own).summary
             if name != "train":
                 ci95[f"{name}_{subset.lower()}"] = intervals(own_part, own)
-    lists = [{name: values.tolist() for name, values in replica.items()} for replica in by_class[kept]]
+    lists = [{name: values.tolist() for name, values in by_class[replica].items()} for replica in kept]
     return {"metrics": summaries, "ci95": ci95, "per_class": {"test": lists}}
 
 
@@ -242,9 +272,12 @@ def load(folder: pathlib.Path) -> Loaded:
     classes = len(result["classes"])
     task = find_task(config.task.name)(config, np.full(classes, 1 / classes), result["steps"])
     checkpoints = Checkpoints(folder / "checkpoints", config.keep)
-    best = checkpoints.restore()[0]["best"]
+    best = Best(**checkpoints.restore()[0]["best"])
     checkpoints.close()
-    return Loaded(config, result, task, Best(**best))
+    chosen = np.flatnonzero(np.asarray(best.score) > -np.inf)
+    if len(chosen) < config.replicas:
+        best, config.replicas = jax.tree.map(lambda leaf: leaf[chosen], best), len(chosen)
+    return Loaded(config, result, task, best)
 
 
 def read_config(folder: pathlib.Path) -> dict:
