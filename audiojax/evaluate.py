@@ -36,10 +36,11 @@ def without(scores: Scores, missing_R: np.ndarray) -> Scores:
     """The scores with NaN for the losses and probabilities of some replicas, bool [replicas], that have none."""
     if not missing_R.any():
         return scores
-    blank = lambda values: (
-        None if values is None else np.where(missing_R.reshape(-1, *[1] * (values.ndim - 1)), np.nan, values)
-    )
-    return scores._replace(score=blank(scores.score), loss=blank(scores.loss))
+    score, loss = (None if values is None else values.copy() for values in (scores.score, scores.loss))
+    for values in (score, loss):
+        if values is not None:
+            values[missing_R] = np.nan
+    return scores._replace(score=score, loss=loss)
 
 
 def has_scores(scores: Scores) -> np.ndarray:
@@ -120,10 +121,8 @@ class Report(NamedTuple):
 def report(part: Part, scores: Scores) -> Report:
     """Scores of a part's windows, and of its clips by the mean of their windows' probabilities; without probabilities
     the mean loss, of a GAN also how far what it generates lies from the part. NaN for a replica without scores."""
-    has_scores_R = has_scores(scores)
-    blank = lambda summary: {
-        metric: np.where(has_scores_R, values, np.nan).tolist() for metric, values in summary.items()
-    }
+    known_R = has_scores(scores)
+    blank = lambda summary: {name: np.where(known_R, values, np.nan).tolist() for name, values in summary.items()}
     if scores.score is None:
         summary = {"loss": scores.loss.mean(1, dtype=np.float64).tolist()}
         if scores.generated is not None:
@@ -158,10 +157,10 @@ def select(scores: Scores, chosen: np.ndarray) -> Scores:
 def intervals(part: Part, scores: Scores) -> dict[str, list[list[float]]]:
     """95 % confidence intervals of the metrics that are means over examples, [low, high] a replica.
 
-    Groups are drawn, never single windows or clips: those of one group stand or fall together. NaN for a replica without
-    scores.
+    Groups are drawn, never single windows or clips: those of one group stand or fall together. NaN for a replica that
+    has no scores.
     """
-    each, has_scores_R = [], has_scores(scores)
+    each, known_R = [], has_scores(scores)
     for replica, loss_N in enumerate(scores.loss):
         score_NK = None if scores.score is None else scores.score[replica]
         found = metrics.intervals(score_NK, part.label, loss_N, part.group)
@@ -169,5 +168,5 @@ def intervals(part: Part, scores: Scores) -> dict[str, list[list[float]]]:
             first, score_MK, loss_M = pooled
             clips = metrics.intervals(score_MK, part.label[first], loss_M, part.group[first])
             found |= {f"{metric}_group": value for metric, value in clips.items()}
-        each.append(found if has_scores_R[replica] else dict.fromkeys(found, [np.nan, np.nan]))
+        each.append(found if known_R[replica] else dict.fromkeys(found, [np.nan, np.nan]))
     return {metric: [found[metric] for found in each] for metric in each[0]}

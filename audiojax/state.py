@@ -65,8 +65,8 @@ def first_weights(saved: dict, like: tuple[Any, Any], source: str) -> tuple[Any,
     replicas = len(jax.tree.leaves(like)[0])
     if len(chosen_R) not in (1, replicas):
         raise ConfigError(
-            f"start_from={source} has {len(chosen_R)} replicas and this run {replicas}; set replicas={len(chosen_R)}, or"
-            " take a run of a single one."
+            f"start_from={source} has {len(chosen_R)} replicas and this run {replicas}; set replicas={len(chosen_R)},"
+            " or take a run of a single one."
         )
     choose = lambda best, newest: np.where(chosen_R.reshape(-1, *[1] * (newest.ndim - 1)), best, newest)
     weights = {name: choose(theirs[name], newest[name]) for name in own}

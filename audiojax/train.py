@@ -57,9 +57,9 @@ class Trainer:
         A replica whose loss, gradient or validation is no longer finite has diverged: it is never preferred again, and
         the others go on.
 
-        start_from: folder of a run of the same network, of whose weights `first_weights` takes the first ones of this run.
-        watch: called at each evaluation, of which there is then one before the first step, with the step, what is
-        evaluated (params, model_state) and validation's metrics.
+        start_from: folder of a run of the same network, which gives the first weights as `first_weights` says. watch:
+        called at each evaluation, of which there is then one before the first step, with the step, what is evaluated
+        (params, model_state) and validation's metrics.
 
         Raises:
           ConfigError: start_from is of another network or number of replicas. RunError: it has no checkpoint.
@@ -237,15 +237,15 @@ class Trainer:
         logs = jax.device_get(logs)  # [steps, replicas]
         now_s = time.perf_counter()
         self.time_s["train"] += now_s - previous_s
-        wrong = ~np.isfinite(np.stack(list(logs.values()), 1))  # [steps, quantities, replicas]
+        names = sorted(logs, key=lambda name: name != "loss")  # Of several at one step the loss is named.
+        wrong = ~np.isfinite(np.stack([logs[name] for name in names], 1))  # [steps, quantities, replicas]
         for replica in np.flatnonzero(wrong.any((0, 1)) & ~stopped & ~self._has_diverged()):
             step, quantity = np.argwhere(wrong[..., replica])[0]
-            name = list(logs)[quantity]
-            self._mark_diverged(replica, first + step + 1, name, logs[name][step, replica])
+            self._mark_diverged(replica, first + step + 1, names[quantity], logs[names[quantity]][step, replica])
         self._writer.log(stop, {f"train/{name}": values.mean(0).tolist() for name, values in logs.items()})
         examples = (stop - first) * self._config.batch_size * self._config.replicas
         speed = examples / max(now_s - previous_s, 1e-9)
-        progress(stop, f"loss {logs['loss'][:, ~(stopped | self._has_diverged())].mean():.4f} {speed:,.0f} examples/s")
+        progress(stop, f"loss {logs['loss'][:, ~self._has_diverged()].mean():.4f} {speed:,.0f} examples/s")
         return now_s
 
     def _mark_diverged(self, replica: int, step: int, quantity: str, value: float) -> None:
@@ -329,8 +329,10 @@ class Trainer:
         return np.asarray(multihost_utils.process_allgather(best.score, tiled=True)) > -np.inf
 
     def diverged(self) -> dict[str, dict]:
-        """The replicas that have diverged, by what sets each apart: the step and the quantity that was not finite."""
-        return {self._name(replica): self._diverged[replica] for replica in sorted(self._diverged)}
+        """Of each replica that has diverged the step and the quantity that was not finite, by its seed or, of a grid, by
+        its number from 0 on."""
+        name = lambda replica: f"replica {replica}" if self._settings else self._name(replica)
+        return {name(replica): self._diverged[replica] for replica in sorted(self._diverged)}
 
     def divergences(self, best: Best) -> list[str]:
         """A sentence for each replica that has diverged."""
