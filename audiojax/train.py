@@ -329,8 +329,8 @@ class Trainer:
         return np.asarray(multihost_utils.process_allgather(best.score, tiled=True)) > -np.inf
 
     def diverged(self) -> dict[str, dict]:
-        """Of each replica that has diverged the step and the quantity that was not finite, by its seed or, of a grid, by
-        its number from 0 on."""
+        """Of each replica that has diverged the step and the quantity that was not finite, by its seed; those of a grid
+        by their number from 0 on."""
         name = lambda replica: f"replica {replica}" if self._settings else self._name(replica)
         return {name(replica): self._diverged[replica] for replica in sorted(self._diverged)}
 

@@ -209,8 +209,8 @@ def training(config, fitted: Fitted) -> dict:
 def judge(config, parts: dict[str, splits.Part], scores_of: Callable[[str], Scores], writer: Writer) -> dict:
     """What result.json says of the scores of these parts (metrics, ci95, per_class); keeps the predictions.
 
-    scores_of: a part's scores, by its name. Subsets of a part, such as verified clips, are told apart. A replica with no
-    scores has NaN for metrics; predictions, classes and the ensemble leave it out.
+    scores_of: a part's scores, by its name. Subsets of a part, such as verified clips, are told apart. A replica that
+    has no scores has NaN for metrics; predictions, classes and the ensemble leave it out.
     """
     summaries, ci95, kept, by_class = {}, {}, [], []
     for name, part in parts.items():
