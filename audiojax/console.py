@@ -54,7 +54,7 @@ def result_table(result: dict) -> rich.table.Table:
     published, ci95 = result["published"].get("test", {}), result.get("ci95", {}).get("test", {})
     for metric, values in result["metrics"]["test"].items():
         ours = " ".join("–" if value is None else f"{value:.4f}" for value in values)
-        between = " ".join(f"{low:.3f}…{high:.3f}" for low, high in ci95.get(metric, ()))
+        between = " ".join("–" if low is None else f"{low:.3f}…{high:.3f}" for low, high in ci95.get(metric, ()))
         table.add_row(metric, f"{published[metric]:.4f}" if metric in published else "", ours, between)
     return table
 

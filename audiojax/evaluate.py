@@ -32,6 +32,28 @@ def ensemble(scores: Scores, loss: str, label: np.ndarray) -> Scores:
     return Scores(score_NK[None], losses.of_probabilities(loss, score_NK, label)[None])
 
 
+def without(scores: Scores, missing_R: np.ndarray) -> Scores:
+    """The scores with NaN for the losses and probabilities of some replicas, bool [replicas], that have none."""
+    if not missing_R.any():
+        return scores
+    score, loss = (None if values is None else values.copy() for values in (scores.score, scores.loss))
+    for values in (score, loss):
+        if values is not None:
+            values[missing_R] = np.nan
+    return scores._replace(score=score, loss=loss)
+
+
+def has_scores(scores: Scores) -> np.ndarray:
+    """Which replicas have a loss and probabilities, if any are there, for every example: bool [replicas]."""
+    has_loss = ~np.isnan(scores.loss).any(1)
+    return has_loss if scores.score is None else has_loss & ~np.isnan(scores.score).any((1, 2))
+
+
+def of_replicas(scores: Scores, chosen: np.ndarray) -> Scores:
+    """The scores of the replicas at `chosen`, a mask or indices."""
+    return Scores(*(None if values is None else values[chosen] for values in scores))
+
+
 class Evaluator:
     """Scores parts of one data set with one task; every example counts once, whatever the batch size."""
 
@@ -98,13 +120,15 @@ class Report(NamedTuple):
 
 def report(part: Part, scores: Scores) -> Report:
     """Scores of a part's windows, and of its clips by the mean of their windows' probabilities; without probabilities
-    the mean loss, of a GAN also how far what it generates lies from the part."""
+    the mean loss, of a GAN also how far what it generates lies from the part. NaN for a replica without scores."""
+    known_R = has_scores(scores)
+    blank = lambda summary: {name: np.where(known_R, values, np.nan).tolist() for name, values in summary.items()}
     if scores.score is None:
         summary = {"loss": scores.loss.mean(1, dtype=np.float64).tolist()}
         if scores.generated is not None:
             summary["fooled"] = scores.fooled.mean(1).tolist()
             summary["frechet"] = [metrics.frechet(*both) for both in zip(scores.real, scores.generated)]
-        return Report(summary, [{} for _ in scores.loss])
+        return Report(blank(summary), [{} for _ in scores.loss])
     summaries, classes = [], []
     for score_NK, loss_N in zip(scores.score, scores.loss):
         by_class = metrics.by_class(score_NK, part.label)
@@ -116,7 +140,7 @@ def report(part: Part, scores: Scores) -> Report:
             summary |= {f"{metric}_group": value for metric, value in clips.items()}
         summaries.append(summary)
         classes.append(by_class)
-    return Report({metric: [summary[metric] for summary in summaries] for metric in summaries[0]}, classes)
+    return Report(blank({metric: [summary[metric] for summary in summaries] for metric in summaries[0]}), classes)
 
 
 def clips(part: Part, scores: Scores) -> tuple[np.ndarray, np.ndarray]:
@@ -133,9 +157,10 @@ def select(scores: Scores, chosen: np.ndarray) -> Scores:
 def intervals(part: Part, scores: Scores) -> dict[str, list[list[float]]]:
     """95 % confidence intervals of the metrics that are means over examples, [low, high] a replica.
 
-    Groups are drawn, never single windows or clips: those of one group stand or fall together.
+    Groups are drawn, never single windows or clips: those of one group stand or fall together. NaN for a replica that
+    has no scores.
     """
-    each = []
+    each, known_R = [], has_scores(scores)
     for replica, loss_N in enumerate(scores.loss):
         score_NK = None if scores.score is None else scores.score[replica]
         found = metrics.intervals(score_NK, part.label, loss_N, part.group)
@@ -143,5 +168,5 @@ def intervals(part: Part, scores: Scores) -> dict[str, list[list[float]]]:
             first, score_MK, loss_M = pooled
             clips = metrics.intervals(score_MK, part.label[first], loss_M, part.group[first])
             found |= {f"{metric}_group": value for metric, value in clips.items()}
-        each.append(found)
+        each.append(found if known_R[replica] else dict.fromkeys(found, [np.nan, np.nan]))
     return {metric: [found[metric] for found in each] for metric in each[0]}

@@ -23,7 +23,14 @@ def settle(config, overrides: Container[str]) -> None:
 
 
 def settings(config) -> dict[str, np.ndarray]:
-    """Each key of `config.grid` with its value in every replica, float32 [replicas]; {} where there is no grid.
+    """Each key of `config.grid` with its value in every replica, float32 [replicas]; {} where there is no grid."""
+    pairs = columns(config)
+    mesh = np.meshgrid(*(values for _, values in pairs), indexing="ij")
+    return {key: values.ravel() for (key, _), values in zip(pairs, mesh)}
+
+
+def columns(config) -> list[tuple[str, np.ndarray]]:
+    """Each key of `config.grid` and its values, float32.
 
     grid: pairs of a key and its values, such as ("optim.lr", (1e-4, 1e-3)); the last key's values change fastest. One
     program serves all of them, so they are numbers that leave shapes alone and that evaluation does not need: optim.lr,
@@ -34,19 +41,18 @@ def settings(config) -> dict[str, np.ndarray]:
     """
     known = ["optim.lr", *["task.positive_weight"] * (config.task.loss == "sigmoid_cross_entropy")]
     known += [f"model.{name}" for name in config.model if name.endswith("dropout")]
-    columns = _pairs(config)
-    for key, values in columns:
+    pairs = _pairs(config)
+    for key, values in pairs:
         if key not in known:
             raise ConfigError(
                 f"grid: {key!r} with values {values.tolist()} cannot differ; keys that can: {', '.join(known)}."
             )
-    combinations = math.prod(len(values) for _, values in columns)
-    if columns and combinations != config.replicas:
+    combinations = math.prod(len(values) for _, values in pairs)
+    if pairs and combinations != config.replicas:
         raise ConfigError(
             f"grid has {combinations} combinations; set replicas={combinations}, for it is {config.replicas}."
         )
-    mesh = np.meshgrid(*(values for _, values in columns), indexing="ij")
-    return {key: values.ravel() for (key, _), values in zip(columns, mesh)}
+    return pairs
 
 
 def _pairs(config) -> list[tuple[str, np.ndarray]]:

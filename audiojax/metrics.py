@@ -75,8 +75,9 @@ def summary(score_NK: np.ndarray, label: np.ndarray, loss_N: np.ndarray, classes
 
 
 def best(values: Sequence[float], name: str) -> int:
-    """Which of several values of a metric is the best."""
-    return int(np.argmin(values) if name in LOWER_IS_BETTER else np.argmax(values))
+    """Which of several values of a metric is the best; None and NaN are none."""
+    values = np.asarray(values, float)
+    return int(np.nanargmin(values) if name in LOWER_IS_BETTER else np.nanargmax(values))
 
 
 def single_label(score_NK: np.ndarray, label_N: np.ndarray) -> dict[str, float]:

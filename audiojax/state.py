@@ -4,6 +4,9 @@ from typing import Any
 
 import flax.struct
 import jax
+import numpy as np
+
+from audiojax.errors import ConfigError
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -29,3 +32,56 @@ class Best(flax.struct.PyTreeNode):
     step: jax.Array
     params: Any
     model_state: Any
+
+
+def first_weights(saved: dict, like: tuple[Any, Any], source: str) -> tuple[Any, Any]:
+    """Weights of another run's checkpoint to begin a run with, (params, model_state) as host arrays.
+
+    Of each replica what validation chose, or the newest where it has chosen nothing. A single replica becomes all.
+
+    Args:
+      saved: the checkpoint's "best" and "state", dictionaries of host arrays. like: the run's own, with a leading
+        replica axis. source: the folder that the checkpoint is of.
+
+    Raises:
+      ConfigError: another network or number of replicas, or weights that are not finite.
+    """
+    best, state = saved["best"], saved["state"]
+    chosen_R = np.asarray(best["score"]) > -np.inf
+    own, theirs = (named_leaves(tree) for tree in (like, [best.get(name) or {} for name in ("params", "model_state")]))
+    newest = named_leaves([state.get(name) or {} for name in ("params", "model_state")])
+    shape = lambda leaves, name: f"{leaves[name].shape[1:]}" if name in leaves else "absent"
+    differing = [
+        f"{name} is {shape(theirs, name)} there and {shape(own, name)} here"
+        for name in own | theirs
+        if shape(theirs, name) != shape(own, name)
+    ]
+    if differing:
+        more = f", and {len(differing) - 1} more differ" if len(differing) > 1 else ""
+        raise ConfigError(
+            f"start_from={source} is of another network: {differing[0]}{more}; take a run of the same model on the same"
+            " features and classes."
+        )
+    replicas = len(jax.tree.leaves(like)[0])
+    if len(chosen_R) not in (1, replicas):
+        raise ConfigError(
+            f"start_from={source} has {len(chosen_R)} replicas and this run {replicas}; set replicas={len(chosen_R)},"
+            " or take a run of a single one."
+        )
+    choose = lambda best, newest: np.where(chosen_R.reshape(-1, *[1] * (newest.ndim - 1)), best, newest)
+    weights = {name: choose(theirs[name], newest[name]) for name in own}
+    finite_R = np.all([np.isfinite(leaf).reshape(len(leaf), -1).all(1) for leaf in weights.values()], 0)
+    if not finite_R.all():
+        raise ConfigError(
+            f"start_from={source}: the newest weights of replica {finite_R.argmin()} are not finite, and validation had"
+            " chosen none before; take another run."
+        )
+    return jax.tree.unflatten(
+        jax.tree.structure(like), [np.repeat(weights[name], replicas // len(chosen_R), 0) for name in own]
+    )
+
+
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """The leaves of (params, model_state), in their order, by names such as Dense_0.kernel."""
+    leaves, _ = jax.tree.flatten_with_path(tree)
+    return {jax.tree_util.keystr(path[1:], simple=True, separator="."): leaf for path, leaf in leaves}

@@ -1,7 +1,9 @@
 """The training loop: the only one."""
 
 import contextlib
+import functools
 import math
+import os
 import pathlib
 import signal
 import time
@@ -20,7 +22,7 @@ from audiojax.data import order
 from audiojax.duration import duration
 from audiojax.errors import ConfigError, Interrupted, NonFiniteError
 from audiojax.evaluate import Evaluator
-from audiojax.state import Best, TrainState
+from audiojax.state import Best, TrainState, first_weights
 from audiojax.writer import Writer
 
 
@@ -34,6 +36,7 @@ class Trainer:
         self.total_steps, self.eval_steps = duration(config, self._examples)
         if config.select.removesuffix("_group") not in metrics.NAMES:
             raise ConfigError(f"select={config.select!r} is unknown; metrics: {', '.join(metrics.NAMES)}.")
+        self._check_size()  # before anything is made for each replica, of which there may be too many
         self._settings = grid.settings(config)
         self._seeds = config.seed + np.arange(config.replicas) * (not self._settings)  # one seed for a grid
         self.evaluator = Evaluator(task, source, parts, mesh, config.eval_batch_size, config.replicas)
@@ -47,16 +50,21 @@ class Trainer:
         self._update_best = jax.jit(self._prefer, donate_argnums=0, out_shardings=self._by_replica)
         self._compiled: set[int] = set()  # lengths of the calls compiled so far
         self.time_s = {"compile": 0.0, "train": 0.0, "input": 0.0, "eval": 0.0}
+        self._diverged: dict[int, dict] = {}  # replica -> "step" and "quantity" that was not finite first
 
     def run(self, start_from: pathlib.Path | None = None, watch: Callable | None = None) -> tuple[Best, int]:
         """Trains from the newest checkpoint, or the start, to the end; returns what validation chose and steps done.
 
-        start_from: folder of a finished run of the same network, whose chosen weights are the first ones of this run.
-        watch: called at each evaluation, of which there is then one before the first step, with the step, what is
-        evaluated (params, model_state) and validation's metrics.
+        A replica whose loss, gradient or validation is no longer finite has diverged: it is never preferred again, and
+        the others go on.
+
+        start_from: folder of a run of the same network, which gives the first weights as `first_weights` says. watch:
+        called at each evaluation, of which there is then one before the first step, with the step, what is evaluated
+        (params, model_state) and validation's metrics.
 
         Raises:
-          NonFiniteError: the loss or the gradient stopped being finite. Interrupted: SIGINT or SIGTERM; all is saved.
+          ConfigError: start_from is of another network or number of replicas. RunError: it has no checkpoint.
+          NonFiniteError: all replicas have diverged. Interrupted: SIGINT, SIGTERM or SIGHUP; all is saved.
         """
         state, best = self._start(start_from)
         step = int(state.step[0])
@@ -70,12 +78,17 @@ class Trainer:
         fed_calls = zip(calls, feed)
         shown = console.bar("step", self.total_steps, step)
         with contextlib.closing(feed), shown as progress, StopSignals() as stop:
-            while step < self.total_steps and not self._all_stopped(step, best):
+            while step < self.total_steps and not (stopped := self._stopped(step, best)).all():
                 interval_end = self._next_evaluation(step)
-                state, step = self._advance(state, seeds, fed_calls, interval_end, progress, stop)
-                if step == interval_end:
-                    best = self._evaluate(state, best, step, watch)
-                self._checkpoints.save(step, {"state": state, "best": best}, {"time_s": self.time_s})
+                log = functools.partial(self._log, stopped, progress)
+                try:
+                    state, step = self._advance(state, seeds, fed_calls, interval_end, log, stop)
+                    if step == interval_end:
+                        best = self._evaluate(state, best, step, stopped, watch)
+                except NonFiniteError:
+                    self._checkpoints.wait()  # for another run to start from
+                    raise
+                self._checkpoints.save(step, {"state": state, "best": best}, self._progress())
                 if stop.requested(at_evaluation=step == interval_end):
                     self._checkpoints.wait()
                     name = stop.name or "another process"
@@ -86,39 +99,60 @@ class Trainer:
     def _start(self, start_from: pathlib.Path | None) -> tuple[TrainState, Best]:
         """The state to begin with: restored where there is a checkpoint."""
         keys = jax.vmap(jax.random.key)(jnp.asarray(self._seeds))
-        data = self._source.data("train")
-        rows = lambda call: order.train_rows(self._examples, self._seeds, self._config.batch_size, 0, 1)
-        x = next(self._source.feed("train", [0], rows, meshes.TRAIN))
+        data, x = self._first_batch(self._seeds)
 
         def init(keys, settings, data, x):
             batch = self._source.take(data, jax.tree.map(lambda a: a[0], x))
-            state = meshes.over_replicas(self._task.init, self._config.replicas)(keys, settings, batch)
-            params, model_state = meshes.over_replicas(self._task.evaluated, self._config.replicas)(state)
-            score = jnp.full(self._config.replicas, -jnp.inf)
-            return state, Best(score, jnp.zeros_like(state.step), params, model_state)
+            return meshes.over_replicas(self._first, self._config.replicas)(keys, settings, batch)
 
-        self._check_size(*jax.eval_shape(init, keys, self._settings, data, x))
         state, best = jax.jit(init, out_shardings=self._by_replica)(keys, self._settings, data, x)
         step = self._checkpoints.latest_step()
         if step is None:
-            self._writer.begin(-1)
             if start_from:
-                chosen = checkpoint.read(start_from / "checkpoints", {"state": state, "best": best})["best"]
-                state = state.replace(params=chosen.params, model_state=chosen.model_state)
+                saved = checkpoint.read(start_from / "checkpoints")
+                weights = first_weights(saved, (state.params, state.model_state), str(start_from))
+                params, model_state = meshes.put(weights, self._mesh, meshes.STATE)
+                state = state.replace(params=params, model_state=model_state)
+            self._writer.begin(-1)
             return state, best
         tree, progress = self._checkpoints.restore({"state": state, "best": best})
         self.time_s = progress["time_s"]
+        self._diverged = {int(replica): mark for replica, mark in progress.get("diverged", {}).items()}
         self._writer.begin(step)
         console.say(f"resumed at step {step} of {self.total_steps}")
         return tree["state"], tree["best"]
 
-    def _check_size(self, state: TrainState, best: Best) -> None:
-        """Says how large a network is before it is allocated; raises ConfigError where it cannot fit."""
+    def _progress(self) -> dict:
+        """What a checkpoint keeps beside the arrays."""
+        return {"time_s": self.time_s, "diverged": {str(replica): mark for replica, mark in self._diverged.items()}}
+
+    def _first_batch(self, seeds: np.ndarray) -> tuple[Any, Any]:
+        """The training data, and the batches of the first step, one a seed, as the source gives them."""
+        rows = lambda call: order.train_rows(self._examples, seeds, self._config.batch_size, 0, 1)
+        return self._source.data("train"), next(self._source.feed("train", [0], rows, meshes.TRAIN))
+
+    def _first(self, key: jax.Array, settings: dict[str, jax.Array], batch: dict) -> tuple[TrainState, Best]:
+        """One replica before its first step, of which nothing is chosen yet."""
+        state = self._task.init(key, settings, batch)
+        return state, Best(jnp.full((), -jnp.inf), jnp.zeros_like(state.step), *self._task.evaluated(state))
+
+    def _check_size(self) -> None:
+        """Says how large a network is before it is allocated; raises ConfigError where it cannot fit.
+
+        It is known from the shapes of one replica.
+        """
+
+        def init(key, data, x):
+            batch = self._source.take(data, jax.tree.map(lambda a: a[0, 0], x))
+            return self._first(key, {key: jnp.float32(values[0]) for key, values in grid.columns(self._config)}, batch)
+
+        key, replicas = jax.random.key(0), self._config.replicas
+        state, best = jax.eval_shape(init, key, *self._first_batch(np.arange(self._mesh.shape["replica"])))
         size = lambda tree: sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
         gradients = state.params
-        needed_gb = (size(state) + size(best) + size(gradients)) / self._mesh.shape["replica"] / 1e9
-        parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params)) // self._config.replicas
-        told = f"{parameters:,} parameters" + f" × {self._config.replicas}" * (self._config.replicas > 1)
+        needed_gb = (size(state) + size(best) + size(gradients)) * replicas / self._mesh.shape["replica"] / 1e9
+        parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+        told = f"{parameters:,} parameters" + f" × {replicas:,}" * (replicas > 1)
         console.say(f"{told}: {needed_gb:.3g} GB with gradients, optimiser and what validation chose")
         if needed_gb > (there_gb := meshes.memory_bytes(self._mesh) / 1e9):
             raise ConfigError(
@@ -170,7 +204,7 @@ class Trainer:
         seeds: jax.Array,
         fed_calls: Iterator,
         end: int,
-        progress: Callable,
+        log: Callable,
         stop_signals: "StopSignals",
     ) -> tuple[TrainState, int]:
         """Runs the calls up to step `end`, or fewer where a signal asks to stop; returns the state and the steps done.
@@ -192,53 +226,71 @@ class Trainer:
                 self.time_s["compile"] += compile_s
                 previous_s += compile_s
             if pending:
-                previous_s = self._log(*pending, previous_s, progress)
+                previous_s = log(*pending, previous_s)
             pending = first, stop, logs
             if stop < end and stop_signals.requested(at_evaluation=False):
                 break
-        self._log(*pending, previous_s, progress)
+        log(*pending, previous_s)
         return state, stop
 
-    def _log(self, first: int, stop: int, logs: dict, previous_s: float, progress: Callable) -> float:
-        """Checks and records the logs of the steps first … stop-1; returns the time now."""
+    def _log(
+        self, stopped: np.ndarray, progress: Callable, first: int, stop: int, logs: dict, previous_s: float
+    ) -> float:
+        """Checks and records the logs of the steps first … stop-1; returns the time now. stopped: of `_stopped`."""
         logs = jax.device_get(logs)  # [steps, replicas]
         now_s = time.perf_counter()
         self.time_s["train"] += now_s - previous_s
-        for name, values in logs.items():
-            wrong = np.argwhere(~np.isfinite(values))
-            if len(wrong):
-                step, replica = wrong[0]
-                raise NonFiniteError(
-                    f"{name} is {values[step, replica]} at step {first + step + 1}"
-                    + (f" of the replica with {self._name(replica)}" if len(self._seeds) > 1 else "")
-                    + "; lower optim.lr or set optim.clip_norm."
-                )
+        names = sorted(logs, key=lambda name: name != "loss")  # Of several at one step the loss is named.
+        wrong = ~np.isfinite(np.stack([logs[name] for name in names], 1))  # [steps, quantities, replicas]
+        for replica in np.flatnonzero(wrong.any((0, 1)) & ~stopped & ~self._has_diverged()):
+            step, quantity = np.argwhere(wrong[..., replica])[0]
+            self._mark_diverged(replica, first + step + 1, names[quantity], logs[names[quantity]][step, replica])
         self._writer.log(stop, {f"train/{name}": values.mean(0).tolist() for name, values in logs.items()})
         examples = (stop - first) * self._config.batch_size * self._config.replicas
         speed = examples / max(now_s - previous_s, 1e-9)
-        progress(stop, f"loss {logs['loss'].mean():.4f} {speed:,.0f} examples/s")
+        progress(stop, f"loss {logs['loss'][:, ~self._has_diverged()].mean():.4f} {speed:,.0f} examples/s")
         return now_s
 
+    def _mark_diverged(self, replica: int, step: int, quantity: str, value: float) -> None:
+        """Notes that a replica has diverged. Raises NonFiniteError where it is the last one."""
+        self._diverged[int(replica)] = {"step": int(step), "quantity": quantity}
+        several = f" of the replica with {self._name(replica)}" if len(self._seeds) > 1 else ""
+        what = f"{quantity} is {value} at step {step}{several}"
+        if self._has_diverged().all():
+            every = f"all {len(self._seeds)} replicas have diverged: " if several else ""
+            raise NonFiniteError(
+                f"{every}{what}; lower optim.lr or set optim.clip_norm in a new --workdir, where"
+                " --config.start_from=RUN, this run's folder, goes on from the weights that validation has chosen."
+            )
+        console.say(f"{what}: it is never chosen again, and the others go on")
+
+    def _has_diverged(self) -> np.ndarray:
+        """Which replicas have: bool [replicas]."""
+        return np.isin(np.arange(self._config.replicas), list(self._diverged))
+
     def _validate(self, step: int, params: Any, model_state: Any) -> dict[str, list[float]]:
-        """Metrics of validation, which are logged."""
+        """Metrics of validation, which are logged; the first process's, by which all decide."""
         summary = self.evaluator.report("valid", self.evaluator.scores("valid", params, model_state)).summary
+        summary = meshes.from_first(summary)
         self._writer.log(step, {f"valid/{name}": values for name, values in summary.items()})
         return summary
 
-    def _evaluate(self, state: TrainState, best: Best, step: int, watch: Callable | None) -> Best:
-        """Scores validation and keeps, replica by replica, what is better than before and not stopped."""
+    def _evaluate(self, state: TrainState, best: Best, step: int, stopped: np.ndarray, watch: Callable | None) -> Best:
+        """Scores validation and keeps, replica by replica, what is better than before and not stopped before."""
         started_s = time.perf_counter()
         params, model_state = self._evaluated(state)
         summary = self._validate(step, params, model_state)
         chosen_by = self._config.select
         if chosen_by not in summary:
             raise ConfigError(f"select={chosen_by!r} is unknown; metrics: {', '.join(summary)}.")
-        score = np.asarray(summary[chosen_by], np.float32) * (-1 if chosen_by in metrics.LOWER_IS_BETTER else 1)
-        if not np.isfinite(score).all():
-            of = f" of the replica with {self._name(np.isfinite(score).argmin())}" if len(score) > 1 else ""
-            raise NonFiniteError(f"valid {chosen_by} is not finite at step {step}{of}; is every class in valid?")
-        previous = (step - 1) // self.eval_steps * self.eval_steps
-        score = np.where(self._stopped(previous, best), -np.inf, score).astype(np.float32)
+        values, lower = np.asarray(summary[chosen_by], np.float32), chosen_by in metrics.LOWER_IS_BETTER
+        if (np.isnan(values) & np.isfinite(summary["loss"])).any():
+            raise NonFiniteError(f"valid {chosen_by} is not finite at step {step}; is every class in valid?")
+        stopped = stopped | self._has_diverged()
+        for replica in np.flatnonzero(np.isnan(values) | (lower & np.isinf(values))):
+            if not stopped[replica]:
+                self._mark_diverged(replica, step, f"valid {chosen_by}", values[replica])
+        score = np.where(stopped | self._has_diverged(), -np.inf, -values if lower else values).astype(np.float32)
         score = meshes.put(score, self._mesh, meshes.STATE)
         best = self._update_best(best, score, state.step, params, model_state)
         if watch:
@@ -264,27 +316,55 @@ class Trainer:
         return jax.tree.map(choose, candidate, best)
 
     def _stopped(self, step: int, best: Best) -> np.ndarray:
-        """Which replicas have gone `early_stopping` evaluations without a better one at `step`: bool [replicas]."""
+        """Which replicas have diverged, or gone `early_stopping` evaluations without a better one at `step`: bool
+        [replicas]."""
         patience = self._config.early_stopping or math.inf
-        return (step - self.best_steps(best)) >= patience * self.eval_steps
-
-    def _all_stopped(self, step: int, best: Best) -> bool:
-        return bool(self._stopped(step, best).all())
+        return self._has_diverged() | ((step - self.best_steps(best)) >= patience * self.eval_steps)
 
     @staticmethod
     def best_steps(best: Best) -> np.ndarray:
         """The step chosen for each replica: int32 [replicas]."""
         return np.asarray(multihost_utils.process_allgather(best.step, tiled=True))
 
+    @staticmethod
+    def chosen(best: Best) -> np.ndarray:
+        """For which replicas validation has chosen anything: bool [replicas]."""
+        return np.asarray(multihost_utils.process_allgather(best.score, tiled=True)) > -np.inf
+
+    def diverged(self) -> dict[str, dict]:
+        """Of each replica that has diverged the step and the quantity that was not finite, by its seed; those of a grid
+        by their number from 0 on."""
+        name = lambda replica: f"replica {replica}" if self._settings else self._name(replica)
+        return {name(replica): self._diverged[replica] for replica in sorted(self._diverged)}
+
+    def divergences(self, best: Best) -> list[str]:
+        """A sentence for each replica that has diverged."""
+        chosen, steps, sentences = self.chosen(best), self.best_steps(best), []
+        for replica, mark in sorted(self._diverged.items()):
+            kept = f"its scores are of step {steps[replica]}, which validation chose before"
+            none = (
+                "validation had chosen nothing of it before, and metrics, ensembles and predictions are of the other"
+                f" {chosen.sum()} of {len(chosen)} replicas"
+            )
+            sentences.append(
+                f"the replica with {self._name(replica)} diverged ({mark['quantity']} was not finite at step"
+                f" {mark['step']}): {kept if chosen[replica] else none}"
+            )
+        return sentences
+
 
 class StopSignals:
-    """SIGINT and SIGTERM ask the loop to stop at the next call; a second SIGINT ends the program at once."""
+    """SIGINT, SIGTERM and SIGHUP ask the loop to stop at the next call; a second SIGINT ends the program at once."""
 
     def __init__(self):
         self.name = None
 
     def __enter__(self):
-        self._previous = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        asking = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
+            asking.append(signal.SIGHUP)
+        self._terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
+        self._previous = {s: signal.signal(s, self._ask) for s in asking}
         return self
 
     def __exit__(self, *_):
@@ -294,6 +374,9 @@ class StopSignals:
     def _ask(self, number, frame):
         self.name = signal.Signals(number).name
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        if number == signal.SIGHUP:
+            for descriptor in self._terminals:  # The terminal is gone, and to write there would fail.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
     def requested(self, at_evaluation: bool) -> bool:
         """Whether to stop now. Several processes must agree, which they do at evaluations alone."""

@@ -54,7 +54,8 @@ class Writer:
         for name, replicas in values.items():
             for replica, value in enumerate(replicas):
                 tag = name if len(replicas) == 1 else f"{name}/replica_{replica}"
-                self._board.add_scalar(tag, value, step)
+                if math.isfinite(value):
+                    self._board.add_scalar(tag, value, step)
 
     def sync_log(self) -> None:
         """Returns once what has been logged is on disk."""
@@ -137,13 +138,16 @@ def to_write_config_anew(workdir: pathlib.Path) -> str:
 
 
 def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
-    """Keys that differ between two configs, each as "key=old (now new)"; a tuple is JSON's list."""
+    """Keys that differ between two configs, each as "key=old (now new)"; a tuple is JSON's list.
+
+    A key that the old one does not have counts as empty or 0 there.
+    """
     found, plain = [], lambda value: json.loads(json.dumps(value))
     for key in sorted(old.keys() | new.keys()):
         a, b = plain(old.get(key)), plain(new.get(key))
         if isinstance(a, dict) and isinstance(b, dict):
             found += differences(a, b, f"{prefix}{key}.")
-        elif a != b:
+        elif a != b and (key in old or b):
             found.append(f"{prefix}{key}={a!r} (now {b!r})")
     return found
 

@@ -16,6 +16,7 @@ def base() -> ConfigDict:
             grid=(),  # or combinations of settings, all of one seed: (key, values), …
             protocol="honest",  # or "paper"
             published=dict(),  # split -> metric -> value
+            start_from="",  # folder of a run of the same network, whose chosen weights are the first ones; "": new ones
             data=dict(
                 name="",
                 variant="released",  # or "stand_in"

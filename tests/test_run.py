@@ -1,6 +1,8 @@
 """Whole runs on small data: resume, sources, finished folders."""
 
 import json
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import time
 import numpy as np
 import pytest
 
+from audiojax import train
 from audiojax.errors import RunError
 from audiojax.recipes import single
 from tests.conftest import ROOT, SHARED_DATA, SMALL_LI_FLAGS, config_of, launch, small_gtzan, small_li
@@ -59,7 +62,7 @@ def test_killed_run_ends_as_the_uninterrupted_one(reference, data_dir, tmp_path,
     assert_same(outcome(workdir), outcome(reference))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupted_run_saves_and_ends_as_the_uninterrupted_one(reference, data_dir, tmp_path, number):
     workdir = tmp_path / "run"
     arguments = [sys.executable, "launch.py", *SMALL_LI_FLAGS, f"--workdir={workdir}", f"--data_dir={data_dir}"]
@@ -74,6 +77,35 @@ def test_interrupted_run_saves_and_ends_as_the_uninterrupted_one(reference, data
     done = launch(*SMALL_LI_FLAGS, f"--workdir={workdir}", f"--data_dir={data_dir}")
     assert done.returncode == 0 and "resumed at step" in done.stderr
     assert_same(outcome(workdir), outcome(reference))
+
+
+def test_a_terminal_that_closes_leaves_a_run_that_is_saved(reference, data_dir, tmp_path):
+    """Closing the other end of a pseudo-terminal sends SIGHUP, and whatever is written to it then fails."""
+    workdir = tmp_path / "run"
+    arguments = [sys.executable, "launch.py", *SMALL_LI_FLAGS, f"--workdir={workdir}", f"--data_dir={data_dir}"]
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(ROOT)
+        os.execv(sys.executable, arguments)
+    log = workdir / "metrics.jsonl"
+    while not log.exists() or not log.read_text():
+        time.sleep(0.001)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 130
+    done = launch(*SMALL_LI_FLAGS, f"--workdir={workdir}", f"--data_dir={data_dir}")
+    assert done.returncode == 0 and "resumed at step" in done.stderr
+    assert_same(outcome(workdir), outcome(reference))
+
+
+def test_a_hang_up_that_is_ignored_stays_ignored():
+    """As nohup starts a program."""
+    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with train.StopSignals() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.requested(at_evaluation=True)
+    finally:
+        signal.signal(signal.SIGHUP, previous)
 
 
 def test_stream_trains_the_same_run_as_resident(reference, data_dir, tmp_path):

@@ -202,6 +202,7 @@ def clip_scores(part: splits.Part, scores: Scores) -> tuple[np.ndarray, np.ndarr
 def teach(judging: single.Loaded, whole: Prepared, own: dict[str, splits.Part], folder: pathlib.Path) -> float:
     """Accuracy on real test clips of the classifier's network, trained on generated clips alone."""
     config = judging.config.copy_and_resolve_references()
+    config.start_from = ""  # Weights of real clips would teach it.
     parts = {"train": own["generated"], "valid": own["valid"], "test": own["test"]}
     data = single.Data(whole, parts, judging.result["classes"], [])
     writer = Writer(folder, config.to_dict())

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import importlib
+import itertools
 import json
 import os
 import pathlib
@@ -26,7 +27,7 @@ from audiojax.evaluate import Scores, intervals
 from audiojax.lock import own_folder
 from audiojax.state import Best
 from audiojax.train import Trainer
-from audiojax.writer import Writer, differences, provenance, read_result, to_write_config_anew
+from audiojax.writer import Writer, differences, finite, provenance, read_result, to_write_config_anew
 
 LABELS = "labels.csv"  # of a run that leaves labels for others
 FILES = ("split_file", "group_file")  # keys of config.data that name files that cut the data
@@ -53,12 +54,14 @@ class Fitted(NamedTuple):
     steps: int
 
     def scores(self, name: str) -> Scores:
-        """Scores of a part of the data by what validation chose."""
-        return self.trainer.evaluator.scores(name, self.best.params, self.best.model_state)
+        """Scores of a part of the data by what validation chose; NaN of a replica of which it has chosen nothing."""
+        scores = self.trainer.evaluator.scores(name, self.best.params, self.best.model_state)
+        return evaluate.without(scores, ~self.trainer.chosen(self.best))
 
 
 class Loaded(NamedTuple):
-    """A finished run. best: what validation chose, with a leading replica axis."""
+    """A finished run. best: what validation chose, with a leading axis of config.replicas, the replicas of which it has
+    chosen anything."""
 
     config: ConfigDict
     result: dict
@@ -114,7 +117,8 @@ def open_folder(config, workdir: pathlib.Path) -> tuple[Writer, dict | None]:
 
 
 def close_folder(writer: Writer, workdir: pathlib.Path, result: dict) -> dict:
-    """Marks a run as finished, and says where its result is."""
+    """Marks a run as finished, and says where its result is; returns what result.json holds."""
+    result = finite(result)
     writer.close()
     writer.result(result)
     console.say(f"results: {workdir / 'result.json'}")
@@ -148,19 +152,44 @@ def fit(
 ) -> Fitted:
     """Trains a config on the parts of its data, from the newest checkpoint in `workdir`.
 
-    start_from: folder of a run of the same network, whose chosen weights are the first ones of this run. watch: called
-    with the data, the task, the writer, and what `Trainer.run` calls it with.
+    start_from: folder of a run of the same network, whose chosen weights are the first ones of this run; without it
+    that of the config. watch: called with the data, the task, the writer, and what `Trainer.run` calls it with.
     """
     total_steps, _ = duration(config, len(data.parts["train"].id))
     mesh = meshes.make_mesh(config.replicas, config.batch_size, config.cpu_devices)
     source = open_source(config.data, data.prepared, data.parts, mesh)
     prior_K = splits.class_shares(data.parts["train"], len(data.classes))
     task = find_task(config.task.name)(config, prior_K, total_steps)
+    if not start_from and config.get("start_from"):
+        start_from = pathlib.Path(config.start_from)
     opened = checkpoint.Checkpoints(workdir / "checkpoints", config.keep, writer.sync_log)
     with opened as checkpoints, contextlib.closing(writer):
+        if start_from and checkpoints.latest_step() is None:
+            check_classes(start_from, config, data.classes)
         trainer = Trainer(config, task, source, data.parts, mesh, checkpoints, writer)
         best, steps = trainer.run(start_from, functools.partial(watch, data, task, writer) if watch else None)
+    data.notes.extend(f"{config.row}, {config.protocol}: {sentence}" for sentence in trainer.divergences(best))
     return Fitted(data, prior_K, task, trainer, best, steps)
+
+
+def check_classes(start_from: pathlib.Path, config, classes: list[str]) -> None:
+    """Checks that a run to start from has the same classes, where it is not finished as far as its config says.
+
+    Raises:
+      ConfigError: it has others. RunError: the folder is none of a run.
+    """
+    if not (start_from / "config.json").exists():
+        raise RunError(f"start_from={start_from} is no folder of a run.")
+    there = (read_result(start_from) or {}).get("classes")
+    if there is None:
+        sections = read_config(start_from)["data"], config.data
+        keys = ("name", "exclude_classes")
+        differing = differences(*({key: section[key] for key in keys} for section in sections), "data.")
+    else:
+        both = enumerate(itertools.zip_longest(there, classes))
+        differing = [f"number {k} is {other!r} there and {own!r} here" for k, (other, own) in both if other != own]
+    if differing:
+        raise ConfigError(f"start_from={start_from} is of other classes: {differing[0]}.")
 
 
 def leave_first_layer(fitted: Fitted, writer: Writer) -> None:
@@ -182,6 +211,7 @@ def training(config, fitted: Fitted) -> dict:
         "prior": fitted.prior_K.tolist(),
         "settings": {key: values.tolist() for key, values in grid.settings(config).items()},
         "best_step": fitted.trainer.best_steps(fitted.best).tolist(),
+        "diverged": fitted.trainer.diverged(),
         "steps": fitted.steps,
         "parameters": sum(x.size for x in jax.tree.leaves(fitted.best.params)) // config.replicas,
         "time_s": time_s,
@@ -192,21 +222,24 @@ def training(config, fitted: Fitted) -> dict:
 def judge(config, parts: dict[str, splits.Part], scores_of: Callable[[str], Scores], writer: Writer) -> dict:
     """What result.json says of the scores of these parts (metrics, ci95, per_class); keeps the predictions.
 
-    scores_of: a part's scores, by its name. Subsets of a part, such as verified clips, are told apart.
+    scores_of: a part's scores, by its name. Subsets of a part, such as verified clips, are told apart. A replica that
+    has no scores has NaN for metrics; predictions, classes and the ensemble leave it out.
     """
-    summaries, ci95, kept, by_class = {}, {}, slice(None), []
+    summaries, ci95, kept, by_class = {}, {}, [], []
     for name, part in parts.items():
         scores = scores_of(name)
+        scored = np.flatnonzero(evaluate.has_scores(scores))
         summaries[name], by_class = evaluate.report(part, scores)
-        if config.grid and name == "valid":  # Of a grid, predictions are kept of what validation prefers.
-            chosen = metrics.best(summaries[name][config.select], config.select)
-            kept = slice(chosen, chosen + 1)
+        if not config.grid:
+            kept = scored
+        elif name == "valid":  # Of a grid, predictions are kept of what validation prefers.
+            kept = [metrics.best(summaries[name][config.select], config.select)]
         if name != "train":
             ci95[name] = intervals(part, scores)
             if scores.score is not None:
                 writer.predictions(name, part, scores.score[kept])
                 if len(scores.score) > 1 and not config.grid:
-                    together = evaluate.ensemble(scores, config.task.loss, part.label)
+                    together = evaluate.ensemble(evaluate.of_replicas(scores, scored), config.task.loss, part.label)
                     summaries[f"{name}_ensemble"] = evaluate.report(part, together).summary
         for subset in np.unique(part.subset) if len(np.unique(part.subset)) > 1 else ():
             if not subset:
@@ -216,7 +249,7 @@ def judge(config, parts: dict[str, splits.Part], scores_of: Callable[[str], Scor
             summaries[f"{name}_{subset.lower()}"] = evaluate.report(own_part, own).summary
             if name != "train":
                 ci95[f"{name}_{subset.lower()}"] = intervals(own_part, own)
-    lists = [{name: values.tolist() for name, values in replica.items()} for replica in by_class[kept]]
+    lists = [{name: values.tolist() for name, values in by_class[replica].items()} for replica in kept]
     return {"metrics": summaries, "ci95": ci95, "per_class": {"test": lists}}
 
 
@@ -255,8 +288,11 @@ def load(folder: pathlib.Path) -> Loaded:
         raise RunError(f"{folder} does not say how frequent its classes are, which its scores need; train it again.")
     prior_K = np.array(result.get("prior", [1 / classes] * classes))
     task = find_task(config.task.name)(config, prior_K, result["steps"])
-    best = checkpoint.read(folder / "checkpoints", chosen=result["best_step"])["best"]
-    return Loaded(config, result, task, Best(**best))
+    best = Best(**checkpoint.read(folder / "checkpoints", chosen=result["best_step"])["best"])
+    chosen = np.flatnonzero(np.asarray(best.score) > -np.inf)
+    if len(chosen) < config.replicas:
+        best, config.replicas = jax.tree.map(lambda leaf: leaf[chosen], best), len(chosen)
+    return Loaded(config, result, task, best)
 
 
 def read_config(folder: pathlib.Path) -> dict:

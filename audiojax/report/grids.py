@@ -36,7 +36,9 @@ def summarise(runs: list[Run], measure: Measure) -> list[Grid]:
             continue
         if any(r.get("settings") != settings for r in results):
             raise RunError(f"the runs of {row}, {protocol} have different grids; delete the folders of one of them.")
-        over_splits = lambda split, metric, results=results: np.mean([r["metrics"][split][metric] for r in results], 0)
+        over_splits = lambda split, metric, results=results: np.mean(
+            np.array([r["metrics"][split][metric] for r in results], float), 0
+        )
         chosen = metrics.best(over_splits("valid", select), select)
         published = results[0]["published"].get(measure.split, {}).get(measure.metric)
         grids.append(Grid(row, protocol, measure, settings, over_splits(*measure), chosen, published))
@@ -48,7 +50,7 @@ def cells(grids: list[Grid]) -> tuple[list[str], list[list[str]]]:
     header = ["row", "protocol", "settings", "published", "max", "mean", "min", "chosen on validation", "which are"]
     lines = []
     for grid in grids:
-        values = [number(value, ".4f") for value in (grid.test.max(), grid.test.mean(), grid.test.min())]
+        values = [number(value, ".4f") for value in (np.nanmax(grid.test), np.nanmean(grid.test), np.nanmin(grid.test))]
         chosen = ", ".join(f"{key.split('.')[1]} {values[grid.chosen]:.3g}" for key, values in grid.settings.items())
         published = number(grid.published, ".4f")
         shown = number(grid.test[grid.chosen], ".4f")
