@@ -39,6 +39,7 @@ SAMPLE_BYTES = {
 FLOAT_PEAK, MOST_FLOAT_PEAK = 2, 100
 QUIET_PEAK = 2**7  # of int16: what 16-bit samples in a 24-bit file reach if nobody scales them
 
+MAT4_START, MAT4_START_BIG = struct.pack("<3I", 0, 1, 1), struct.pack(">3I", 1000, 1, 1)
 UNKNOWN_LENGTH, SIZE_CORRECTED = "of unknown length", "with header size corrected"
 
 
@@ -176,7 +177,7 @@ def read_samples(content: bytes) -> tuple[np.ndarray, int, str, list[str]]:
                 check_frames(file, span[1])
             elif file.format not in ("FLAC", "OGG", "MP3"):
                 name = soundfile.available_formats().get(file.format, file.format)
-                raise ValueError(f"{name} is not read, for its end cannot be checked; convert it to wav or flac")
+                raise ValueError(f"{name} is not read, for a cut file of it looks whole; convert it to wav or flac")
             if content[:4] == b"RIFF" and (file.subtype, file.channels) == ("PCM_16", 1):
                 # The commonest case: the samples are the file's own bytes, which saves half of the time.
                 return np.frombuffer(content, "<i2", file.frames, span[0])[:, None], file.samplerate, "PCM_16", noted
@@ -272,7 +273,7 @@ def samples_span(content: bytes) -> tuple[int, int] | None:
             if name in layout.data
         ]
     else:
-        return None
+        return fixed_span(content)
     if len(spans) != 1:
         raise ValueError(
             "its samples are in several pieces; write it again as one" if spans else "does not decode (no samples)"
@@ -302,6 +303,7 @@ def nist_span(content: bytes) -> tuple[int, int]:
     header = content[:1024]
     fields = {name: int(value) for name, value in re.findall(rb"(\w+) -i (\d{1,12})\s", header)}
     names = (b"sample_count", b"channel_count", b"sample_n_bytes")
+    fields.setdefault(b"sample_n_bytes", 1)  # of u-law and A-law
     if not header[8:16].strip().isdigit() or any(name not in fields for name in names):
         raise ValueError("does not decode (a NIST header without its length)")
     return int(header[8:16]), math.prod(fields[name] for name in names)
@@ -326,6 +328,30 @@ def mat5_span(content: bytes) -> tuple[int, int]:
     kind, size = struct.unpack_from(f"{order}II", content, position)
     position += 8 if kind >> 16 else 8 + size + -size % 8  # A name of up to four letters stands in its own head.
     return position + 8, struct.unpack_from(f"{order}I", content, position + 4)[0]
+
+
+def fixed_span(content: bytes) -> tuple[int, int] | None:
+    """Of the containers whose header always has the same fields."""
+    if content[:4] == b"2BIT":  # AVR
+        stereo, bits = struct.unpack_from(">HH", content, 12)
+        return 128, struct.unpack_from(">I", content, 26)[0] * (1 + (stereo & 1)) * bits // 8
+    if content[:13] == b"ALawSoundFile":  # WVE
+        return 32, struct.unpack_from(">I", content, 18)[0]
+    if content[:2] == b"\x01\x04":  # MPC2K
+        return 42, struct.unpack_from("<I", content, 30)[0] * (4 if content[21] else 2)
+    if content[8:12] == b"\x00\x02\x00\x00" and len(content) >= 12:  # HTK
+        return 12, 2 * struct.unpack_from(">I", content)[0]
+    if content[:12] in (MAT4_START, MAT4_START_BIG):
+        return mat4_span(content, "<" if content[:12] == MAT4_START else ">")
+    return None
+
+
+def mat4_span(content: bytes, order: str) -> tuple[int, int]:
+    """Of the second matrix, behind that of the sample rate, which is one double."""
+    start = 20 + struct.unpack_from(f"{order}I", content, 16)[0] + 8
+    kind, rows, columns, _, name_bytes = struct.unpack_from(f"{order}5I", content, start)
+    width = {0: 8, 1: 4, 2: 4, 3: 2}.get(kind // 10 % 10, 1)
+    return start + 20 + name_bytes, rows * columns * width
 
 
 def riff(content: bytes) -> bytes:
@@ -362,13 +388,13 @@ def mend_size(content: bytes, start: int, size: int) -> tuple[bytes, list[str]]:
     layout, is_au = chunk_layout(content), content[:4] in (b".snd", b"dns.")
     is_wav = content[:4] in (b"RIFF", b"RIFX")
     if missing <= 0 and not (size == 0 < available and (is_au or is_wav and not ends_at_end(content))):
-        if layout and layout.data != (b"BODY",) or is_au:
-            return content, []
+        if content[:4] in (b"RIFF", b"RIFX", b"caff") or content[8:11] == b"AIF":
+            return content, []  # Their chunks may stand in any order.
         # libsndfile takes what follows the samples for samples; a VOC file needs the byte that ends it.
         return content[: start + size] + (b"\0" if content[:8] == b"Creative" else b""), []
     if size >= UNKNOWN_BYTES and (layout or is_au):
         return with_size(content, start, max(available, 0)), [UNKNOWN_LENGTH]
-    if size == 0 or missing == start and (is_au or is_wav) or missing == start - 8 and is_wav:
+    if size == 0 or missing == start and (is_au or is_wav) or is_wav and ends_at_end(content):
         return with_size(content, start, max(available, 0)), [SIZE_CORRECTED]
     raise truncated(missing)
 
@@ -540,6 +566,7 @@ def mend_mp3(content: bytes) -> tuple[bytes, list[str]]:
         raise ValueError(f"truncated: {found} of the {said} frames that its header says")
     if said is not None and found > said:
         raise ValueError(f"its header says {said} frames, it holds {found}; encode it again as one file")
+    content = content[: frames[-1][1]]
     if is_xing and said is not None:
         return content, []
     header = bytes((first[0], first[1] | 1, first[2] & 0x0D | 0x90, first[3]))  # no checksum, 128 or 80 kbit/s
