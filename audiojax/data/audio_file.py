@@ -22,6 +22,7 @@ RATES_HZ = (1_000, 1_000_000)  # a header that says anything else is damaged
 BLOCK = 2**20  # samples
 MP3_RATES_HZ = (8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 UNKNOWN_BYTES = 0x7FFF_0000  # no clip is this long; written by programs that do not know the length beforehand
+MP3_DELAY = 529  # samples, of a decoder
 FLAC_SAMPLES = 2**36  # the field of a FLAC file's number of samples holds less
 
 # What soundfile reads as int16 without loss, and how the depths that are not 16 bits are called.
@@ -567,13 +568,29 @@ def mend_mp3(content: bytes) -> tuple[bytes, list[str]]:
     if said is not None and found > said:
         raise ValueError(f"its header says {said} frames, it holds {found}; encode it again as one file")
     content = content[: frames[-1][1]]
-    if is_xing and said is not None:
+    if is_xing and said is not None and first[xing_end(first, at)]:
         return content, []
-    header = bytes((first[0], first[1] | 1, first[2] & 0x0D | 0x90, first[3]))  # no checksum, 128 or 80 kbit/s
-    counting = (header.ljust(at, b"\0") + struct.pack(">4sII", b"Xing", 1, found)).ljust(
-        mp3_frame_bytes(header, 0), b"\0"
-    )
-    return counting + content[len(first) if is_xing or is_vbri else 0 :], [] if is_vbri else [UNKNOWN_LENGTH]
+    rest = content[len(first) if is_xing or is_vbri else 0 :]
+    return mp3_count(first[:4], at, found) + rest, [UNKNOWN_LENGTH] if said is None else []
+
+
+def xing_end(frame: bytes, at: int) -> int:
+    """Where the fields of a Xing header end and those of its encoder begin, which hold its delay, or zeros."""
+    flags = frame[at + 7]
+    return at + 8 + 4 * (flags & 1) + 4 * (flags >> 1 & 1) + 100 * (flags >> 2 & 1) + 4 * (flags >> 3 & 1)
+
+
+def mp3_count(header: bytes, at: int, frames: int) -> bytes:
+    """A frame that holds the number of `frames` that follow, and a silent one.
+
+    mpg123 leaves out the delays of encoder and decoder, here of the length of the silent frame.
+    """
+    header = bytes((header[0], header[1] | 1, header[2] & 0x0D | 0x90, header[3]))  # no checksum, 128 or 80 kbit/s
+    size = mp3_frame_bytes(header, 0)
+    delay = (1152 if header[1] >> 3 & 3 == 3 else 576) - MP3_DELAY
+    counting = header.ljust(at, b"\0") + struct.pack(">4sII", b"Xing", 1, frames + 1)
+    counting += b"LAME".ljust(21, b"\0") + (delay << 12 | MP3_DELAY).to_bytes(3, "big")
+    return counting.ljust(size, b"\0") + header.ljust(size, b"\0")
 
 
 def encode_mp3(audio_T: np.ndarray, sample_rate_hz: int) -> bytes:
