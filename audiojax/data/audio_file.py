@@ -1,8 +1,17 @@
-"""One audio file to mono 16-bit samples; whatever that alters is said."""
+"""One audio file to mono 16-bit samples; whatever that alters is said.
 
+libsndfile takes the end of many containers from the size of the file, so a file that was cut is read shorter without
+an error. This module therefore reads the length in the header itself and compares it with the bytes that are there.
+"""
+
+import hashlib
 import io
+import math
 import pathlib
+import re
 import struct
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
@@ -10,15 +19,61 @@ import soxr
 
 EXTENSIONS = (".au", ".flac", ".mp3", ".ogg", ".wav")
 RATES_HZ = (1_000, 1_000_000)  # a header that says anything else is damaged
-BLOCK = 2**20  # frames
+BLOCK = 2**20  # samples
 MP3_RATES_HZ = (8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 UNKNOWN_BYTES = 0x7FFF_0000  # no clip is this long; written by programs that do not know the length beforehand
+MP3_DELAY = 529  # samples, of a decoder
+FLAC_SAMPLES = 2**36  # the field of a FLAC file's number of samples holds less
 
 # What soundfile reads as int16 without loss, and how the depths that are not 16 bits are called.
 EXACT = ("PCM_16", "PCM_U8", "PCM_S8", "ULAW", "ALAW")
 DEPTHS = {
     **{"PCM_U8": "8 bits", "PCM_S8": "8 bits", "PCM_24": "24 bits", "PCM_32": "32 bits"},
     **{"FLOAT": "float", "DOUBLE": "float"},
+}
+SAMPLE_BYTES = {
+    **{"PCM_U8": 1, "PCM_S8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2},
+    **{"PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8},
+}
+
+# Float samples with full scale 1: up to FLOAT_PEAK they are loud, beyond MOST_FLOAT_PEAK they mean something else.
+FLOAT_PEAK, MOST_FLOAT_PEAK = 2, 100
+QUIET_PEAK = 2**7  # of int16: what 16-bit samples in a 24-bit file reach if nobody scales them
+
+MAT4_START, MAT4_START_BIG = struct.pack("<3I", 0, 1, 1), struct.pack(">3I", 1000, 1, 1)
+UNKNOWN_LENGTH, SIZE_CORRECTED = "of unknown length", "with header size corrected"
+
+
+class Chunks(NamedTuple):
+    """A container of chunks, each with a name and a size in front.
+
+    size: struct layout of a chunk's size. name_bytes: length of its name. first: where the first chunk begins.
+    alignment: of chunks. data: names of the chunk of samples. inner: bytes before the samples in that chunk.
+    own: whether a chunk's size counts its name and size.
+    """
+
+    size: str
+    name_bytes: int
+    first: int
+    alignment: int
+    data: tuple[bytes, ...]
+    inner: int = 0
+    own: bool = False
+
+    @property
+    def head(self) -> int:
+        return self.name_bytes + struct.calcsize(self.size)
+
+
+CHUNKED = {
+    b"RIFF": Chunks("<I", 4, 12, 2, (b"data",)),
+    b"RIFX": Chunks(">I", 4, 12, 2, (b"data",)),
+    b"riff": Chunks("<Q", 16, 40, 8, (b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a",), own=True),
+    b"caff": Chunks(">q", 4, 8, 1, (b"data",), inner=4),
+    b"AIFF": Chunks(">I", 4, 12, 2, (b"SSND",), inner=8),
+    b"AIFC": Chunks(">I", 4, 12, 2, (b"SSND",), inner=8),
+    b"8SVX": Chunks(">I", 4, 12, 2, (b"BODY",)),
+    b"16SV": Chunks(">I", 4, 12, 2, (b"BODY",)),
 }
 
 
@@ -38,39 +93,47 @@ def read_within(folder: pathlib.Path, path: pathlib.Path) -> bytes:
 
 
 def decode(content: bytes, sample_rate_hz: int) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Decodes a .wav, .au, .flac, .mp3 or .ogg file.
+    """Decodes an audio file of any container whose end can be checked, whatever its name says.
 
-    16-bit mono samples at the wanted rate are returned untouched; all else goes through float once: channels are
-    averaged, another rate is resampled (soxr, HQ), samples are rounded and clipped to 16 bits.
+    Those are wav (RIFX, RF64 and W64 too), au, AIFF, CAF, NIST, VOC, SVX, MAT5, FLAC, Ogg and MP3, with or without ID3
+    tags. 16-bit mono samples at the wanted rate are returned untouched; all else goes through float once: channels
+    are averaged, another rate is resampled (soxr, HQ), samples are rounded and clipped to 16 bits.
 
     Args:
       content: the whole file. sample_rate_hz: of what is returned.
 
     Returns:
-      int16 [samples], and what was altered, of: "converted from 8 bits", "... 24 bits", "... 32 bits", "... float",
-      "mixed to mono", "resampled", "clipped"; or noted: "silent" (all samples are zero).
+      int16 [samples], and what was altered, of: "with header size corrected" (the size is 0 or counts the header; all
+      bytes are read), "converted from 8 bits", "... 24 bits", "... 32 bits", "... float", "scaled from float in the
+      range of int16", "mixed to mono", "resampled", "clipped"; or noted: "of unknown length" (the header does not say
+      it, so a file that was cut looks whole), "very quiet (peak below -48 dB)", "silent" (all samples are zero).
 
     Raises:
-      ValueError: it does not decode, ends before its header says, is empty, or holds NaN or infinite samples.
+      ValueError: it does not decode, ends before its header says, is empty, holds NaN or infinite samples, or float
+        samples far beyond full scale.
     """
-    check_complete(content)
-    audio, rate_hz, subtype = read_samples(content)
-    changes = [f"converted from {DEPTHS[subtype]}"] if subtype in DEPTHS else []
+    audio, rate_hz, subtype, noted = read_samples(content)
+    changes = [*noted, *([f"converted from {DEPTHS[subtype]}"] if subtype in DEPTHS else [])]
     channels = audio.shape[1]
     if channels > 1 or rate_hz != sample_rate_hz or audio.dtype != np.int16:
-        mono = finite((audio.astype(np.float32) / 32768 if audio.dtype == np.int16 else audio).mean(1))
+        if audio.dtype == np.int16:
+            audio = audio.astype(np.float32) / 32768
+        elif in_int16_range(finite(audio)):
+            audio = audio / 32768
+            changes.append("scaled from float in the range of int16")
+        mono = audio.mean(1)
         if channels > 1:
             changes.append("mixed to mono")
         if rate_hz != sample_rate_hz:
             mono = finite(soxr.resample(mono, rate_hz, sample_rate_hz, "HQ"))
             changes.append("resampled")
-        if len(mono) and max(mono.max(), -mono.min()) > 1:
+        if peak_of(mono) > 1:
             changes.append("clipped")
         audio = np.minimum(np.rint(np.clip(mono, -1, 1) * 32768), 32767).astype(np.int16)[:, None]
     if not len(audio):
         raise ValueError("it holds no samples")
-    if not audio.any():
-        changes.append("silent")
+    if (peak := peak_of(audio)) <= QUIET_PEAK:
+        changes.append("very quiet (peak below -48 dB)" if peak else "silent")
     return audio[:, 0], tuple(changes)
 
 
@@ -81,77 +144,453 @@ def finite(audio: np.ndarray) -> np.ndarray:
     return audio
 
 
-def read_samples(content: bytes) -> tuple[np.ndarray, int, str]:
-    """Returns [samples, channels] (int16 where that loses nothing, else float32 with full scale 1), rate, subtype."""
+def peak_of(audio: np.ndarray) -> float:
+    """The largest magnitude; 0 where there is nothing."""
+    return max(float(audio.max()), -float(audio.min())) if audio.size else 0.0
+
+
+def in_int16_range(audio: np.ndarray) -> bool:
+    """Whether float samples are whole numbers of 16 bits. Raises ValueError: they are far beyond full scale."""
+    peak = peak_of(audio)
+    if FLOAT_PEAK < peak <= 32768 and (audio == np.rint(audio)).all():
+        return True
+    if peak > MOST_FLOAT_PEAK:
+        raise ValueError(f"its float samples reach {peak:,.0f} where full scale is 1; divide them by their full scale")
+    return False
+
+
+def read_samples(content: bytes) -> tuple[np.ndarray, int, str, list[str]]:
+    """Decodes a file whose end it has checked.
+
+    Returns:
+      [samples, channels] (int16 where that loses nothing, else float32 with full scale 1), rate, subtype, and what to
+      note of its header.
+
+    Raises:
+      ValueError: it does not decode, or holds fewer samples than its header says.
+    """
+    content, noted = check_complete(content)
     try:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
             if not RATES_HZ[0] <= file.samplerate <= RATES_HZ[1]:
                 raise ValueError(f"its header says a sample rate of {file.samplerate} Hz")
+            if (span := samples_span(content)) is not None:
+                check_frames(file, span[1])
+            elif file.format not in ("FLAC", "OGG", "MP3"):
+                name = soundfile.available_formats().get(file.format, file.format)
+                raise ValueError(f"{name} is not read, for a cut file of it looks whole; convert it to wav or flac")
             if content[:4] == b"RIFF" and (file.subtype, file.channels) == ("PCM_16", 1):
                 # The commonest case: the samples are the file's own bytes, which saves half of the time.
-                start, _ = wav_data(content)
-                return np.frombuffer(content, "<i2", file.frames, start)[:, None], file.samplerate, file.subtype
+                return np.frombuffer(content, "<i2", file.frames, span[0])[:, None], file.samplerate, "PCM_16", noted
             dtype = "int16" if file.subtype in EXACT else "float32"
             # By blocks: a damaged header may promise more samples than there is memory for.
-            blocks = [file.read(BLOCK, dtype, always_2d=True)]
-            while len(blocks[-1]) == BLOCK:
-                blocks.append(file.read(BLOCK, dtype, always_2d=True))
+            block = max(BLOCK // file.channels, 1)
+            blocks = [file.read(block, dtype, always_2d=True)]
+            while len(blocks[-1]) == block:
+                blocks.append(file.read(block, dtype, always_2d=True))
             audio = np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
             if len(audio) < file.frames:
                 raise ValueError(f"truncated: {len(audio)} of the {file.frames} samples that its header says")
-            return audio, file.samplerate, file.subtype
+            return audio, file.samplerate, file.subtype, noted
     except soundfile.SoundFileError as error:
         raise ValueError(f"does not decode ({getattr(error, 'error_string', error)})") from error
 
 
-def check_complete(content: bytes) -> None:
-    """Raises ValueError where a wav, au or ogg file ends too early, which libsndfile passes over in silence."""
-    missing = 0
-    if content[:4] in (b"RIFF", b"RIFX"):
-        missing = wav_missing(content)
-    elif content[:4] in (b".snd", b"dns."):
-        missing = au_missing(content)
-    elif content[:4] == b"OggS":
-        missing = ogg_missing(content)
-    if missing > 0:
-        raise ValueError(f"truncated: it ends at least {missing} bytes too early")
+def check_frames(file: soundfile.SoundFile, size: int) -> None:
+    """Raises ValueError where libsndfile finds another number of samples than `size` bytes hold."""
+    if (width := SAMPLE_BYTES.get(file.subtype)) and file.frames != size // (width * file.channels):
+        frames = size // (width * file.channels)
+        raise ValueError(f"does not decode (its header says {frames} samples, {file.frames} are found)")
 
 
-def wav_data(content: bytes) -> tuple[int, int]:
-    """Where the samples of a wav file begin, and how many bytes its header says they are; else its end, and 0."""
-    order, position = "<" if content[:4] == b"RIFF" else ">", 12
-    while position + 8 <= len(content):
-        chunk, size = struct.unpack_from(f"{order}4sI", content, position)
-        position += 8
-        if chunk == b"data":
-            return position, size
-        position += size + size % 2
-    return len(content), 0
+def check_complete(content: bytes) -> tuple[bytes, list[str]]:
+    """Returns the file without ID3 tags, its size in the header mended where that is off, and what to note of it.
+
+    Raises:
+      ValueError: it ends before its header says, holds several streams, or its header cannot be read.
+    """
+    content = content[tags_bytes(content) :]
+    try:
+        if content[:4] in (b"RF64", b"BW64"):
+            content = riff(content)
+        if content[:4] == b"OggS":
+            check_ogg(content)
+        elif content[:4] == b"fLaC":
+            return mend_flac(content)
+        elif content[:1] == b"\xff":
+            return mend_mp3(content)
+        elif (span := samples_span(content)) is not None:
+            return mend_size(content, *span)
+        return content, []
+    except (struct.error, IndexError) as error:
+        raise ValueError("does not decode (it ends within its header)") from error
 
 
-def wav_missing(content: bytes) -> int:
-    """How many bytes of its samples a wav file lacks; 0 where its header does not know its size."""
-    start, size = wav_data(content)
-    return start + size - len(content) if size < UNKNOWN_BYTES else 0
+def truncated(missing: int) -> ValueError:
+    return ValueError(f"truncated: it ends at least {missing} bytes too early")
 
 
-def au_missing(content: bytes) -> int:
-    """How many bytes of the samples are not there; 0 where the header does not know their length."""
-    if len(content) < 12:
+def tags_bytes(content: bytes) -> int:
+    """Length of the ID3v2 tags in front."""
+    end = 0
+    while content[end : end + 3] == b"ID3" and len(content) >= end + 10:
+        end += 10 + syncsafe(content[end + 6 : end + 10]) + (10 if content[end + 5] & 0x10 else 0)
+    return end
+
+
+def syncsafe(size: bytes) -> int:
+    """A number of seven bits a byte, as ID3 has them."""
+    return sum((byte & 0x7F) << 7 * place for place, byte in enumerate(reversed(size)))
+
+
+def end_without_tags(content: bytes) -> int:
+    """Where a file ends if ID3 tags at its end are left out."""
+    end = len(content)
+    if content[end - 128 : end - 125] == b"TAG":
+        end -= 128
+    if content[end - 10 : end - 7] == b"3DI":
+        end -= 20 + syncsafe(content[end - 4 : end])
+    return max(end, 0)
+
+
+def samples_span(content: bytes) -> tuple[int, int] | None:
+    """Where the samples begin, and how many bytes the header says they are; None where it does not say.
+
+    Raises:
+      ValueError: the file has no samples, or several pieces of them. struct.error: it ends within its header.
+    """
+    if content[:4] in (b".snd", b"dns."):
+        return struct.unpack_from(">II" if content[:4] == b".snd" else "<II", content, 4)
+    if content[:4] == b"NIST":
+        return nist_span(content)
+    if content[:19] == b"Creative Voice File":
+        spans = voc_spans(content)
+    elif content[:8] == b"MATLAB 5":
+        return mat5_span(content)
+    elif layout := chunk_layout(content):
+        spans = [
+            (start + layout.inner, size - layout.inner if size >= 0 else UNKNOWN_BYTES)
+            for name, start, size in chunks(content, layout)
+            if name in layout.data
+        ]
+    else:
+        return fixed_span(content)
+    if len(spans) != 1:
+        raise ValueError(
+            "its samples are in several pieces; write it again as one" if spans else "does not decode (no samples)"
+        )
+    return spans[0]
+
+
+def chunk_layout(content: bytes) -> Chunks | None:
+    return CHUNKED.get(content[8:12] if content[:4] == b"FORM" else content[:4])
+
+
+def chunks(content: bytes, layout: Chunks) -> Iterator[tuple[bytes, int, int]]:
+    """Name, start and size of each chunk."""
+    position = layout.first
+    while position + layout.head <= len(content):
+        name = content[position : position + layout.name_bytes]
+        (size,) = struct.unpack_from(layout.size, content, position + layout.name_bytes)
+        position += layout.head
+        size -= layout.head if layout.own else 0
+        yield name, position, size
+        if size < 0 or not any(name):
+            return
+        position += size + -size % layout.alignment
+
+
+def nist_span(content: bytes) -> tuple[int, int]:
+    header = content[:1024]
+    fields = {name: int(value) for name, value in re.findall(rb"(\w+) -i (\d{1,12})\s", header)}
+    names = (b"sample_count", b"channel_count", b"sample_n_bytes")
+    fields.setdefault(b"sample_n_bytes", 1)  # of u-law and A-law
+    if not header[8:16].strip().isdigit() or any(name not in fields for name in names):
+        raise ValueError("does not decode (a NIST header without its length)")
+    return int(header[8:16]), math.prod(fields[name] for name in names)
+
+
+def voc_spans(content: bytes) -> list[tuple[int, int]]:
+    """Start and size of each block of sound or silence."""
+    spans, (position,) = [], struct.unpack_from("<H", content, 20)
+    while position + 4 <= len(content) and (kind := content[position]):
+        size = int.from_bytes(content[position + 1 : position + 4], "little")
+        if kind in (1, 2, 3, 9):
+            inner = {1: 2, 9: 12}.get(kind, 0)
+            spans.append((position + 4 + inner, size - inner))
+        position += 4 + size
+    return spans
+
+
+def mat5_span(content: bytes) -> tuple[int, int]:
+    """Of the second matrix, behind that of the sample rate: flags, dimensions, name, samples."""
+    order = "<" if content[126:128] == b"IM" else ">"
+    position = 136 + struct.unpack_from(f"{order}I", content, 132)[0] + 40
+    kind, size = struct.unpack_from(f"{order}II", content, position)
+    position += 8 if kind >> 16 else 8 + size + -size % 8  # A name of up to four letters stands in its own head.
+    return position + 8, struct.unpack_from(f"{order}I", content, position + 4)[0]
+
+
+def fixed_span(content: bytes) -> tuple[int, int] | None:
+    """Of the containers whose header always has the same fields."""
+    if content[:4] == b"2BIT":  # AVR
+        stereo, bits = struct.unpack_from(">HH", content, 12)
+        return 128, struct.unpack_from(">I", content, 26)[0] * (1 + (stereo & 1)) * bits // 8
+    if content[:13] == b"ALawSoundFile":  # WVE
+        return 32, struct.unpack_from(">I", content, 18)[0]
+    if content[:2] == b"\x01\x04":  # MPC2K
+        return 42, struct.unpack_from("<I", content, 30)[0] * (4 if content[21] else 2)
+    if content[8:12] == b"\x00\x02\x00\x00" and len(content) >= 12:  # HTK
+        return 12, 2 * struct.unpack_from(">I", content)[0]
+    if content[:12] in (MAT4_START, MAT4_START_BIG):
+        return mat4_span(content, "<" if content[:12] == MAT4_START else ">")
+    return None
+
+
+def mat4_span(content: bytes, order: str) -> tuple[int, int]:
+    """Of the second matrix, behind that of the sample rate, which is one double."""
+    start = 20 + struct.unpack_from(f"{order}I", content, 16)[0] + 8
+    kind, rows, columns, _, name_bytes = struct.unpack_from(f"{order}5I", content, start)
+    width = {0: 8, 1: 4, 2: 4, 3: 2}.get(kind // 10 % 10, 1)
+    return start + 20 + name_bytes, rows * columns * width
+
+
+def riff(content: bytes) -> bytes:
+    """An RF64 file as a RIFF file: the size of its samples moves from the chunk ds64 into their own."""
+    content = b"RIFF" + content[4:]
+    spans = {name: (start, size) for name, start, size in chunks(content, CHUNKED[b"RIFF"])}
+    if b"ds64" not in spans or b"data" not in spans or spans[b"data"][1] != 0xFFFF_FFFF:
+        return content
+    (size,) = struct.unpack_from("<Q", content, spans[b"ds64"][0] + 8)
+    start = spans[b"data"][0]
+    if len(content) - start < size < 2**64 - 1:
+        raise truncated(start + size - len(content))
+    return with_size(content, start, min(size, 0xFFFF_FFFF))
+
+
+def with_size(content: bytes, start: int, size: int) -> bytes:
+    """The file with another size of its samples in the header."""
+    if layout := chunk_layout(content):
+        field = struct.pack(layout.size, size + layout.inner + (layout.head if layout.own else 0))
+        end = start - layout.inner
+    else:
+        field, end = struct.pack(">I" if content[:4] == b".snd" else "<I", size), 12
+    return content[: end - len(field)] + field + content[end:]
+
+
+def mend_size(content: bytes, start: int, size: int) -> tuple[bytes, list[str]]:
+    """Returns a file whose size in the header is that of its samples, and what to note.
+
+    Raises:
+      ValueError: the samples end too early.
+    """
+    available = end_without_tags(content) - start
+    missing = start + size - len(content)
+    layout, is_au = chunk_layout(content), content[:4] in (b".snd", b"dns.")
+    is_wav = content[:4] in (b"RIFF", b"RIFX")
+    if missing <= 0 and not (size == 0 < available and (is_au or is_wav and not ends_at_end(content))):
+        if content[:4] in (b"RIFF", b"RIFX", b"caff") or content[8:11] == b"AIF":
+            return content, []  # Their chunks may stand in any order.
+        # libsndfile takes what follows the samples for samples; a VOC file needs the byte that ends it.
+        return content[: start + size] + (b"\0" if content[:8] == b"Creative" else b""), []
+    if size >= UNKNOWN_BYTES and (layout or is_au):
+        return with_size(content, start, max(available, 0)), [UNKNOWN_LENGTH]
+    if size == 0 or missing == start and (is_au or is_wav) or is_wav and ends_at_end(content):
+        return with_size(content, start, max(available, 0)), [SIZE_CORRECTED]
+    raise truncated(missing)
+
+
+def ends_at_end(content: bytes) -> bool:
+    """Whether a wav file ends where its first size says."""
+    (size,) = struct.unpack_from(CHUNKED[content[:4]].size, content, 4)
+    return end_without_tags(content) - 1 <= 8 + size <= len(content)
+
+
+def check_ogg(content: bytes) -> None:
+    """Raises ValueError: pages are missing, at the end or before, or the file holds several streams."""
+    position, last = 0, b""
+    while content[position : position + 4] == b"OggS":
+        page = content[position : position + 27 + 255]
+        if len(page) < 27 or len(page) < 27 + page[26]:
+            raise truncated(1)
+        if last and page[5] & 2:
+            raise ValueError("it chains several Ogg streams; write each as a file of its own")
+        number = int.from_bytes(page[18:22], "little")
+        if last and number != int.from_bytes(last[18:22], "little") + 1:
+            raise ValueError(f"truncated: pages are missing before its page {number}")
+        position, last = position + 27 + page[26] + sum(page[27 : 27 + page[26]]), page
+    if position > len(content) or not last[5] & 4:
+        raise truncated(max(position - len(content), 1))
+
+
+def mend_flac(content: bytes) -> tuple[bytes, list[str]]:
+    """Returns a FLAC file whose header says its number of samples, and what to note.
+
+    A file that was written to a pipe does not say it. It is then the end of the last frame, and the checksum of all
+    samples, if there is one, proves it.
+
+    Raises:
+      ValueError: the length is not known and the file does not end with a whole frame, or the checksum is another.
+    """
+    fields = int.from_bytes(content[18:26], "big")
+    if len(content) < 42 or fields % FLAC_SAMPLES:
+        return content, []
+    content = content[: end_without_tags(content)]
+    if not (samples := flac_samples(content)):
+        raise ValueError("truncated: its header does not say its length, and it does not end with a whole frame")
+    content = content[:18] + (fields + samples).to_bytes(8, "big") + content[26:]
+    if not any(content[26:42]):
+        return content, [UNKNOWN_LENGTH]
+    if flac_checksum(content) != content[26:42]:
+        raise ValueError("truncated: its header does not say its length, and the checksum of its samples is another")
+    return content, []
+
+
+def flac_samples(content: bytes) -> int:
+    """Number of samples up to the end of the last frame; 0 where the file does not end with a whole frame."""
+    (largest_block,) = struct.unpack_from(">H", content, 10)
+    largest_frame = int.from_bytes(content[15:18], "big") or len(content)
+    start = len(content)
+    while (start := content.rfind(b"\xff", 42, start)) >= max(len(content) - largest_frame, 42):
+        end, samples = flac_frame(content[start : start + 16], largest_block)
+        if samples and not crc(content[start : start + end], 0x07, 8) and not crc(content[start:], 0x8005, 16):
+            return samples
+    return 0
+
+
+def flac_frame(header: bytes, block: int) -> tuple[int, int]:
+    """Length of a frame's header, and number of samples up to the end of the frame; zeros where it is no header."""
+    if len(header) < 6 or header[1] & 0xFE != 0xF8:
+        return 0, 0
+    size, rate, first = header[2] >> 4, header[2] & 15, header[4]
+    more = max(8 - (first ^ 0xFF).bit_length() - 1, 0)  # bytes that follow the first of the number, as in UTF-8
+    number = first & (0x7F >> more + 1 if more else 0x7F)
+    for byte in header[5 : 5 + more]:
+        number = number << 6 | byte & 0x3F
+    end = 5 + more + {6: 1, 7: 2}.get(size, 0)
+    samples = {1: 192, 6: 1 + int.from_bytes(header[5 + more : end], "big")}
+    samples |= {7: samples[6]} | {code: 576 << code - 2 for code in range(2, 6)}
+    samples |= {code: 256 << code - 8 for code in range(8, 16)}
+    end += {12: 1, 13: 2, 14: 2}.get(rate, 0) + 1
+    if size == 0 or len(header) < end:
+        return 0, 0
+    return end, (number if header[1] & 1 else number * block) + samples[size]
+
+
+def crc(content: bytes, polynomial: int, bits: int) -> int:
+    """Cyclic redundancy check, highest bit first; 0 for content that its own check follows."""
+    value, mask = 0, (1 << bits) - 1
+    for byte in content:
+        value ^= byte << bits - 8
+        for _ in range(8):
+            value = (value << 1 ^ (polynomial if value >> bits - 1 else 0)) & mask
+    return value
+
+
+def flac_checksum(content: bytes) -> bytes:
+    """MD5 of a FLAC file's samples as its header has it."""
+    digest = hashlib.md5(usedforsecurity=False)
+    try:
+        with soundfile.SoundFile(io.BytesIO(content)) as file:
+            bits = (int.from_bytes(content[18:26], "big") >> 36 & 31) + 1
+            for block in file.blocks(BLOCK // file.channels, dtype="int32"):
+                width = -(-bits // 8)
+                samples = np.ascontiguousarray(block >> 32 - bits, "<i4")
+                digest.update(samples.view(np.uint8).reshape(-1, 4)[:, :width].tobytes())
+    except soundfile.SoundFileError as error:
+        raise ValueError(f"does not decode ({getattr(error, 'error_string', error)})") from error
+    return digest.digest()
+
+
+MP3_KBPS = {
+    1: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+
+
+def mp3_frame_bytes(content: bytes, position: int) -> int:
+    """Length of the MPEG layer III frame that begins there; 0 where none does."""
+    header = content[position : position + 4]
+    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
         return 0
-    order = ">" if content[:4] == b".snd" else "<"
-    offset, size = struct.unpack_from(f"{order}II", content, 4)
-    missing = offset + size - len(content) if size < UNKNOWN_BYTES else 0
-    return missing if missing > offset else 0  # Some writers count the header as well.
+    version, kbps, rate = header[1] >> 3 & 3, header[2] >> 4, header[2] >> 2 & 3
+    if version == 1 or not 0 < kbps < 15 or rate == 3:
+        return 0
+    rate_hz = (44_100, 48_000, 32_000)[rate] >> {3: 0, 2: 1, 0: 2}[version]
+    bits_ms, table = (144, 1) if version == 3 else (72, 2)
+    return bits_ms * 1000 * MP3_KBPS[table][kbps] // rate_hz + (header[2] >> 1 & 1)
 
 
-def ogg_missing(content: bytes) -> int:
-    """Bytes missing from the last page; 1 where that is whole but not marked as the last."""
-    page = content[content.rfind(b"OggS") :]
-    if len(page) < 27 or len(page) < 27 + page[26]:
-        return 1
-    missing = 27 + page[26] + sum(page[27 : 27 + page[26]]) - len(page)
-    return missing if missing > 0 else int(not page[5] & 4)
+def mp3_frames(content: bytes) -> list[tuple[int, int]]:
+    """Start and end of each frame of the rate and version of the first; the last may lie behind the file's end."""
+    frames, position = [], 0
+
+    def size_at(start: int) -> int:
+        same = content[start + 1 : start + 2] == content[1:2] and (content[start + 2] ^ content[2]) & 0x0C == 0
+        return mp3_frame_bytes(content, start) if same else 0
+
+    while 0 <= position <= len(content) - 4:
+        if size := size_at(position):
+            frames.append((position, position := position + size))
+        else:  # Something else: goes on where two frames follow each other.
+            position = content.find(b"\xff", position + 1)
+            while 0 <= position <= len(content) - 4 and not (
+                (size := size_at(position)) and position + size <= len(content) - 4 and size_at(position + size)
+            ):
+                position = content.find(b"\xff", position + 1)
+    return frames
+
+
+def mend_mp3(content: bytes) -> tuple[bytes, list[str]]:
+    """Returns an MP3 file whose first frame says how many follow, and what to note.
+
+    Without such a frame libsndfile guesses the number from the first bit rate and reads no more than that.
+
+    Raises:
+      ValueError: the last frame is cut, or there are more or fewer frames than the first says.
+    """
+    frames = mp3_frames(content)
+    if not frames:
+        raise ValueError("does not decode (no frame of MPEG layer III with a known bit rate at its beginning)")
+    if (missing := frames[-1][1] - len(content)) > 0:
+        raise truncated(missing)
+    first = content[: frames[0][1]]
+    side = (32, 17) if first[1] >> 3 & 3 == 3 else (17, 9)
+    at = 4 + side[first[3] >> 6 == 3]
+    is_xing, is_vbri = first[at : at + 4] in (b"Xing", b"Info"), first[36:40] == b"VBRI"
+    found, said = len(frames) - (is_xing or is_vbri), None
+    if is_xing and first[at + 7] & 1:
+        said = int.from_bytes(first[at + 8 : at + 12], "big")
+    elif is_vbri:
+        said = int.from_bytes(first[50:54], "big")
+    if said is not None and found < said:
+        raise ValueError(f"truncated: {found} of the {said} frames that its header says")
+    if said is not None and found > said:
+        raise ValueError(f"its header says {said} frames, it holds {found}; encode it again as one file")
+    content = content[: frames[-1][1]]
+    if is_xing and said is not None and first[xing_end(first, at)]:
+        return content, []
+    rest = content[len(first) if is_xing or is_vbri else 0 :]
+    return mp3_count(first[:4], at, found) + rest, [UNKNOWN_LENGTH] if said is None else []
+
+
+def xing_end(frame: bytes, at: int) -> int:
+    """Where the fields of a Xing header end and those of its encoder begin, which hold its delay, or zeros."""
+    flags = frame[at + 7]
+    return at + 8 + 4 * (flags & 1) + 4 * (flags >> 1 & 1) + 100 * (flags >> 2 & 1) + 4 * (flags >> 3 & 1)
+
+
+def mp3_count(header: bytes, at: int, frames: int) -> bytes:
+    """A frame that holds the number of `frames` that follow, and a silent one.
+
+    mpg123 leaves out the delays of encoder and decoder, here of the length of the silent frame.
+    """
+    header = bytes((header[0], header[1] | 1, header[2] & 0x0D | 0x90, header[3]))  # no checksum, 128 or 80 kbit/s
+    size = mp3_frame_bytes(header, 0)
+    delay = (1152 if header[1] >> 3 & 3 == 3 else 576) - MP3_DELAY
+    counting = header.ljust(at, b"\0") + struct.pack(">4sII", b"Xing", 1, frames + 1)
+    counting += b"LAME".ljust(21, b"\0") + (delay << 12 | MP3_DELAY).to_bytes(3, "big")
+    return counting.ljust(size, b"\0") + header.ljust(size, b"\0")
 
 
 def encode_mp3(audio_T: np.ndarray, sample_rate_hz: int) -> bytes:

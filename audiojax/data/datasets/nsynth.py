@@ -1,17 +1,15 @@
 """NSynth: 4 s notes of single instruments at 16 kHz, eleven instrument families (Engel et al. 2017)."""
 
 import functools
-import io
 import json
 import pathlib
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-import soundfile
 import tensorflow_datasets as tfds
 
 from audiojax.data.archive import read_members
-from audiojax.data.audio_file import check_complete
+from audiojax.data.audio_file import read_samples
 from audiojax.data.datasets.base import AudioBuilder, Example, Item, ready, unreadable
 from audiojax.data.datasets.synthesiser import Timbre, play
 from audiojax.errors import DataError
@@ -151,20 +149,15 @@ def read_note(wav: bytes) -> np.ndarray:
     Raises:
       ValueError: not a mono 16-bit wav file at 16 kHz of 1 to 64,000 samples, or truncated.
     """
-    check_complete(wav)
-    try:
-        with soundfile.SoundFile(io.BytesIO(wav)) as file:
-            if (file.samplerate, file.subtype, file.channels) != (SAMPLE_RATE_HZ, "PCM_16", 1):
-                raise ValueError(
-                    f"{file.samplerate} Hz, {file.subtype}, {file.channels} channel(s)"
-                    f" instead of {SAMPLE_RATE_HZ} Hz, PCM_16, 1"
-                )
-            audio = file.read(dtype="int16")
-    except soundfile.LibsndfileError as error:
-        raise ValueError(f"does not decode ({error.error_string})") from error
+    audio, rate_hz, subtype, noted = read_samples(wav)
+    if noted:
+        raise ValueError(f"a file {noted[0]}; restore the released one")
+    channels = audio.shape[1]
+    if (rate_hz, subtype, channels) != (SAMPLE_RATE_HZ, "PCM_16", 1):
+        raise ValueError(f"{rate_hz} Hz, {subtype}, {channels} channel(s) instead of {SAMPLE_RATE_HZ} Hz, PCM_16, 1")
     if not 1 <= len(audio) <= SAMPLES:
         raise ValueError(f"{len(audio)} samples instead of 1 to {SAMPLES}")
-    return audio
+    return audio[:, 0]
 
 
 def synthesise_notes(instruments: range, notes_each: int, seed: int) -> Iterator[Item]:
