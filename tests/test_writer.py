@@ -2,11 +2,17 @@ import json
 import os
 import subprocess
 import sys
+import threading
 
 import jax
+import numpy as np
+import pytest
 
-from audiojax.writer import differences, finite, provenance
-from tests.conftest import ROOT
+from audiojax import checkpoint
+from audiojax.errors import RunError
+from audiojax.recipes import single
+from audiojax.writer import Writer, check_owner, differences, finite, provenance, read_result
+from tests.conftest import ROOT, small_li
 
 
 def test_what_is_not_finite_is_null():
@@ -43,3 +49,88 @@ def test_tensorboard_starts_without_pytorch_and_leaves_it_importable(tmp_path):
     )
     assert done.stdout.split() == ["started", "imported"]
     assert list((tmp_path / "events").glob("events.*"))
+
+
+def test_everything_of_a_run_is_on_disk_before_its_result(data_dir, tmp_path, monkeypatch):
+    fsync, replace, synced, then = os.fsync, os.replace, {}, []
+
+    def note_sync(opened):
+        synced[os.fstat(opened).st_ino] = os.fstat(opened).st_mtime_ns
+        fsync(opened)
+
+    def note_replace(old, new):
+        if new.name == "result.json":
+            whole = [path for path in new.parent.rglob("*") if not path.name.startswith(".")]
+            then.extend((path, synced.get(path.stat().st_ino)) for path in [*whole, new.parent])
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "replace", note_replace)
+    single.run(small_li(), tmp_path / "run", None, data_dir)
+    kinds = {path.relative_to(tmp_path / "run").parts[0] for path, _ in then if path != tmp_path / "run"}
+    assert kinds == {"config.json", "metrics.jsonl", "tensorboard", "checkpoints", "predictions"}
+    for path, synced_ns in then:
+        assert synced_ns is not None, path
+        assert path.is_dir() or synced_ns == path.stat().st_mtime_ns, f"{path} is written after it is synced"
+
+
+def test_the_log_is_on_disk_before_the_checkpoint_of_its_step(data_dir, tmp_path, monkeypatch):
+    complete, lines = checkpoint.durable.rename, []
+    log = tmp_path / "run" / "metrics.jsonl"
+    sync_log = Writer.sync_log
+    monkeypatch.setattr(Writer, "sync_log", lambda writer: (lines.append(log.read_text()), sync_log(writer)))
+
+    def note(old, new):
+        assert any(json.loads(line)["step"] == int(new.name) for line in lines[-1].splitlines())
+        complete(old, new)
+
+    monkeypatch.setattr(checkpoint.durable, "rename", note)
+    single.run(small_li(), tmp_path / "run", None, data_dir)
+    assert len(lines) >= 3
+
+
+def test_a_run_that_fails_leaves_nothing_open(data_dir, tmp_path):
+    """A table goes on in the same process."""
+
+    def fail(data, task, writer, step, *_):
+        if step == 16:
+            raise KeyError("something")
+
+    before, opened = set(threading.enumerate()), []
+    for name in ("one", "two"):
+        with pytest.raises(KeyError, match="something"):
+            single.run(small_li(), tmp_path / name, None, data_dir, watch=fail)
+        opened.append(len(os.listdir("/proc/self/fd")))
+    assert opened[0] == opened[1]
+    names = [thread.name for thread in set(threading.enumerate()) - before]
+    assert not [name for name in names if "checkpoint" in name or name.startswith("Thread-")]
+    assert sorted(os.listdir(tmp_path / "two")) == ["checkpoints", "config.json", "metrics.jsonl", "tensorboard"]
+    assert [path.name for path in (tmp_path / "two" / "checkpoints").iterdir()] == ["8"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "\0\0"])
+def test_a_damaged_config_or_result_costs_that_file_alone(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(RunError, match="config.json cannot be read .*; remove that file alone"):
+        check_owner(tmp_path, {"seed": 1})
+    (tmp_path / "result.json").write_text(content)
+    with pytest.raises(RunError, match="remove it and result.json alone, .* goes on from its checkpoints"):
+        check_owner(tmp_path, {"seed": 1})
+    if content != "[1]":
+        with pytest.raises(RunError, match="result.json cannot be read .*; remove that file alone"):
+            read_result(tmp_path)
+
+
+def test_a_log_cut_short_or_overwritten_is_kept_as_far_as_it_can_be_read(tmp_path):
+    writer = Writer(tmp_path, {})
+    writer.begin(-1)
+    for step in (1, 2, 3):
+        writer.log(step, {"loss": [float(step)]})
+    writer.close()
+    with open(tmp_path / "metrics.jsonl", "ab") as file:
+        file.write(b'\0\xff{"step": 2')
+    writer = Writer(tmp_path, {})
+    writer.begin(2)
+    assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [1, 2]
+    writer.arrays("samples/step_2", audio=np.zeros(3))
+    assert os.listdir(tmp_path / "samples") == ["step_2.npz"]
