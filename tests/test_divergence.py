@@ -126,8 +126,8 @@ def test_all_replicas_diverged_ends_the_run_with_a_way_on(data_dir, tmp_path, mo
     spoil(monkeypatch, params=lambda step: step >= 10)
     grid = (("optim.lr", (WRONG_LR, WRONG_LR)),)
     sentence = (
-        r"^all 2 replicas have diverged: loss is nan at step 11 of the replica with optim.lr=0.002; lower optim.lr or set"
-        r" optim.clip_norm in a new --workdir, where --config.start_from=RUN, .*"
+        r"^all 2 replicas have diverged: loss is nan at step 11 of the replica with optim.lr=0.002; lower optim.lr or"
+        r" set optim.clip_norm in a new --workdir, where --config.start_from=RUN, .*"
     )
     with pytest.raises(NonFiniteError, match=sentence):
         single.run(small_li(grid=grid, replicas=2), tmp_path / "run", None, data_dir)
