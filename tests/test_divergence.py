@@ -241,3 +241,18 @@ def test_a_replica_without_scores_has_no_metrics(data_dir):
     for name, values in without.items():
         assert values[0] == whole[name][0] and values[2] == whole[name][2] and np.isnan(values[1])
     assert all(np.isnan(of[1]).all() and np.isfinite(of[0]).all() for of in evaluate.intervals(part, blank).values())
+
+
+def test_a_part_without_any_finite_scores_is_an_error(data_dir, tmp_path, monkeypatch):
+    outputs = evaluate.Evaluator._over
+
+    def one_wrong(self, name, call, *arguments):
+        found = outputs(self, name, call, *arguments)
+        if name == "test":
+            found["loss"][:, 7] = np.nan
+        return found
+
+    monkeypatch.setattr(evaluate.Evaluator, "_over", one_wrong)
+    with pytest.raises(NonFiniteError, match="what validation chose has no finite loss for all of test; see "):
+        single.run(small_li(), tmp_path / "run", None, data_dir)
+    assert not (tmp_path / "run" / "result.json").exists()
