@@ -18,7 +18,11 @@ class RunError(AudiojaxError):
 
 
 class NonFiniteError(AudiojaxError):
-    """A loss or gradient that is no longer a finite number."""
+    """A loss or gradient that is no longer a finite number. mark: the "step" and "quantity", where they are known."""
+
+    def __init__(self, sentence: str, mark: dict | None = None):
+        super().__init__(sentence)
+        self.mark = mark or {}
 
 
 class Interrupted(AudiojaxError):

@@ -82,9 +82,13 @@ def unescaped(field: str) -> str:
 @functools.cache
 def user_folder(usual: str, holds: str = "") -> pathlib.Path:
     """The folder `usual`, "~" being the user's home, where it can be written or made, else one of this user in the
-    system's folder of temporary files. holds: what one sentence on stderr says goes there; "" for nothing said."""
+    system's folder of temporary files.
+
+    holds: of data, what it is: then a folder that can only be read is used as well, and one sentence on stderr says
+    where it goes instead.
+    """
     path = expanded(usual)
-    if path and writable(path):
+    if path and (writable(path) or (holds and os.path.isdir(path) and allows(path, os.R_OK))):
         return path
     instead = temporary_folder() / usual.removeprefix("~/").lstrip("/")
     if holds:
@@ -103,8 +107,12 @@ def expanded(path: str) -> pathlib.Path | None:
 def writable(folder: pathlib.Path) -> bool:
     """Whether files can be made in a folder, or the folder where it is absent."""
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
-    as_user = os.access in os.supports_effective_ids  # with this process's capabilities
-    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK, effective_ids=as_user)
+    return os.path.isdir(existing) and allows(existing, os.W_OK)
+
+
+def allows(folder: pathlib.Path, mode: int) -> bool:
+    """Whether this process, with its capabilities, may do what os.access calls `mode` in a folder."""
+    return os.access(folder, mode | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 @functools.cache

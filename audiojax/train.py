@@ -253,14 +253,16 @@ class Trainer:
 
     def _mark_diverged(self, replica: int, step: int, quantity: str, value: float) -> None:
         """Notes that a replica has diverged. Raises NonFiniteError where it is the last one."""
-        self._diverged[int(replica)] = {"step": int(step), "quantity": quantity}
+        replica = int(replica)
+        self._diverged[replica] = {"step": int(step), "quantity": quantity}
         several = f" of the replica with {self._name(replica)}" if len(self._seeds) > 1 else ""
         what = f"{quantity} is {value} at step {step}{several}"
         if self._has_diverged().all():
             every = f"all {len(self._seeds)} replicas have diverged: " if several else ""
             raise NonFiniteError(
                 f"{every}{what}; lower optim.lr or set optim.clip_norm in a new --workdir, where"
-                " --config.start_from=RUN, this run's folder, goes on from the weights that validation has chosen."
+                " --config.start_from=RUN, this run's folder, goes on from the weights that validation has chosen.",
+                self._diverged[replica],
             )
         console.say(f"{what}: it is never chosen again, and the others go on")
 

@@ -140,14 +140,14 @@ def to_write_config_anew(workdir: pathlib.Path) -> str:
 def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
     """Keys that differ between two configs, each as "key=old (now new)"; a tuple is JSON's list.
 
-    A key that the old one does not have counts as empty or 0 there.
+    A key that one of them does not have counts as empty or 0 there.
     """
     found, plain = [], lambda value: json.loads(json.dumps(value))
     for key in sorted(old.keys() | new.keys()):
         a, b = plain(old.get(key)), plain(new.get(key))
         if isinstance(a, dict) and isinstance(b, dict):
             found += differences(a, b, f"{prefix}{key}.")
-        elif a != b and (key in old or b):
+        elif a != b and (a or b or key in old.keys() & new.keys()):
             found.append(f"{prefix}{key}={a!r} (now {b!r})")
     return found
 

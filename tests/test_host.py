@@ -159,6 +159,14 @@ def test_a_home_that_can_be_written_is_used(open_tmp):
     assert done.stdout.splitlines() == [str(open_tmp / "home/here/it/is"), "None None"], done.stderr
 
 
+def test_data_that_can_only_be_read_are_used_and_caches_go_elsewhere(open_tmp):
+    shared = open_tmp / "home" / "data"
+    shared.mkdir(parents=True)
+    code = "from audiojax import host; print(host.user_folder('~/data', 'prepared data'), host.user_folder('~/data'))"
+    done = as_nobody(code, open_tmp, HOME=str(open_tmp / "home"))
+    assert done.stdout == f"{shared} {open_tmp}/audiojax-12345/data\n" and not done.stderr, done.stderr
+
+
 def test_librosa_and_matplotlib_start_without_a_home(open_tmp):
     code = (
         "import sys; sys.dont_write_bytecode = True\n"

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -81,17 +80,21 @@ def test_interrupted_run_saves_and_ends_as_the_uninterrupted_one(reference, data
 
 def test_a_terminal_that_closes_leaves_a_run_that_is_saved(reference, data_dir, tmp_path):
     """Closing the other end of a pseudo-terminal sends SIGHUP, and whatever is written to it then fails."""
+    code = (
+        "import os, pty, select, sys\n"
+        "log, *arguments = sys.argv[1:]\n"
+        "child, terminal = pty.fork()\n"
+        "if child == 0: os.execv(sys.executable, [sys.executable, *arguments])\n"
+        "while not os.path.exists(log) or not os.path.getsize(log):\n"
+        "    if select.select([terminal], [], [], 0.001)[0]: os.read(terminal, 2**16)\n"
+        "os.close(terminal)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
     workdir = tmp_path / "run"
-    arguments = [sys.executable, "launch.py", *SMALL_LI_FLAGS, f"--workdir={workdir}", f"--data_dir={data_dir}"]
-    child, terminal = pty.fork()
-    if child == 0:
-        os.chdir(ROOT)
-        os.execv(sys.executable, arguments)
-    log = workdir / "metrics.jsonl"
-    while not log.exists() or not log.read_text():
-        time.sleep(0.001)
-    os.close(terminal)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 130
+    arguments = ["launch.py", *SMALL_LI_FLAGS, f"--workdir={workdir}", f"--data_dir={data_dir}"]
+    shown = [sys.executable, "-c", code, str(workdir / "metrics.jsonl"), *arguments]
+    closed = subprocess.run(shown, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert closed.stdout == "130\n", closed.stderr
     done = launch(*SMALL_LI_FLAGS, f"--workdir={workdir}", f"--data_dir={data_dir}")
     assert done.returncode == 0 and "resumed at step" in done.stderr
     assert_same(outcome(workdir), outcome(reference))

@@ -87,7 +87,11 @@ def joined(one: splits.Part, other: splits.Part) -> splits.Part:
 
 def table(audit: dict, train: dict[str, splits.Part]) -> dict:
     """The accuracies of every arm, mean and deviation over the seeds."""
-    cell = lambda values: f"{np.mean(values):.3f}" + (f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else "")
+
+    def cell(values: list[float]) -> str:
+        scored = [value for value in values if np.isfinite(value)]  # without seeds that have diverged
+        return f"{np.mean(scored):.3f}" + (f" ± {np.std(scored, ddof=1):.3f}" if len(scored) > 1 else "")
+
     parts = ("train", "valid", "test")
     lines = [[arm, f"{len(train[arm].id):,}", *(cell(of[name]) for name in parts)] for arm, of in audit.items()]
     return {"header": ["clips", "windows", *(f"{name} accuracy" for name in parts)], "lines": lines}

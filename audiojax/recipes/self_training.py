@@ -11,7 +11,7 @@ import numpy as np
 from audiojax import console, evaluate, metrics
 from audiojax import mesh as meshes
 from audiojax.data import labels, splits
-from audiojax.errors import ConfigError
+from audiojax.errors import ConfigError, NonFiniteError
 from audiojax.evaluate import Scores
 from audiojax.lock import own_folder
 from audiojax.recipes import single
@@ -47,13 +47,15 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     clips; the others also on the clips that these lack by data.label_file and data.subset_weights, under the label that
     was predicted where its probability is from recipe.lower, which goes evenly from its first value to its second, to
     recipe.upper; with recipe.agreeing only where that is the clip's own label. What validation prefers of all
-    iterations is what test is read with. Seeds take turns, for each chooses labels of its own.
+    iterations is what test is read with. Seeds take turns, for each chooses labels of its own. A seed ends with an
+    iteration that diverges, which does not count; a seed whose first one does has no scores.
 
     seed_N/iteration_M: a run's folder, with labels.csv, the clips of that iteration, with the probability of those that
     were predicted. An interrupted run goes on inside of the iteration that it had come to.
 
     Raises:
-      ConfigError: bounds or iterations that cannot be, a grid, or several labels a clip.
+      ConfigError: bounds or iterations that cannot be, a grid, or several labels a clip. NonFiniteError: the first
+        iterations of all seeds diverge.
     """
     started_s = time.perf_counter()
     writer, result = single.open_folder(config, workdir)
@@ -74,13 +76,22 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     if not len(pool.id):
         data.notes.append("train has no clip left that self-training could label")
     writer.begin(0)
-    chosen, tables, trained = [], {}, []
+    chosen, best_step, tables, trained, diverged = [], [], {}, [], {}
     time_s = {"prepare": time.perf_counter() - started_s}
     for number in range(config.replicas):
         own = config.copy_and_resolve_references().unlock()
         own.update(seed=config.seed + number, replicas=1)
         seed = Seed(own.lock(), data, whole, pool, workdir / f"seed_{own.seed}")
-        lines = train(seed)
+        lines, error = train(seed)
+        if error:
+            diverged[f"seed {own.seed}"] = error.mark | {"iteration": len(lines) + 1}
+            left = f"its scores are of the {len(lines)} before" if lines else "it has no scores and is left out"
+            data.notes.append(f"{config.row}: iteration {len(lines) + 1} of seed {own.seed} diverged ({error}): {left}")
+            console.say(data.notes[-1])
+        if not lines:
+            chosen.append(None)
+            best_step.append(0)
+            continue
         best = metrics.best([line["valid"] for line in lines], config.select)
         fitted = iterate(seed, best)  # That iteration is finished: its weights are read, not trained.
         names = {"train": "labelled", "valid": "valid", "test": "test"}
@@ -90,14 +101,19 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
             "lines": [line["trace"] for line in lines],
         }
         trained.append(single.training(seed.config, fitted))
-        if number == 0:
+        best_step += trained[-1]["best_step"]
+        if len(trained) == 1:
             single.leave_first_layer(fitted, writer)
         for name in lines[0]["time_s"]:
             time_s[name] = time_s.get(name, 0.0) + sum(line["time_s"][name] for line in lines)
+    if not trained:
+        raise error
+    scored = next(scores for scores in chosen if scores)
+    blank = {name: evaluate.without(scores, np.ones(1, bool)) for name, scores in scored.items()}
     together = lambda each: None if each[0] is None else np.concatenate(each)
-    scores_of = lambda name: Scores(*map(together, zip(*(scores[name] for scores in chosen))))
+    scores_of = lambda name: Scores(*map(together, zip(*((scores or blank)[name] for scores in chosen))))
     result = single.facts(config, data) | trained[0] | single.judge(config, data.parts, scores_of, writer)
-    result |= {"best_step": [step for of in trained for step in of["best_step"]], "tables": tables, "time_s": time_s}
+    result |= {"best_step": best_step, "diverged": diverged, "tables": tables, "time_s": time_s}
     result["unlabelled"] = len(pool.id)
     return single.close_folder(writer, workdir, result)
 
@@ -110,22 +126,25 @@ def all_clips(config, data: single.Data) -> splits.Part:
     return parts["train"]
 
 
-def train(seed: Seed) -> list[dict]:
+def train(seed: Seed) -> tuple[list[dict], NonFiniteError | None]:
     """The results of all iterations, trained where they are not finished yet: each "valid" (by config.select),
-    "trace" (as HEADER) and "time_s"."""
+    "trace" (as HEADER) and "time_s". Those before one that diverges, and its error."""
     config, lines = seed.config, []
     for number in range(config.recipe.iterations):
         folder = seed.iteration(number)
         line = meshes.by_first(functools.partial(read_result, folder))
         if line is None:
             meshes.by_first(functools.partial(choose_once, seed, number))
-            line = finish(seed, number, iterate(seed, number))
+            try:
+                line = finish(seed, number, iterate(seed, number))
+            except NonFiniteError as error:
+                return lines, error
         lines.append(line)
         # Weights are kept of the iteration that validation prefers and of the newest, which the next one begins with.
         best = metrics.best([line["valid"] for line in lines], config.select)
         old = [seed.iteration(other) / "checkpoints" for other in set(range(number)) - {best}]
         meshes.by_first(lambda old=old: [shutil.rmtree(path, ignore_errors=True) for path in old])
-    return lines
+    return lines, None
 
 
 def lower_bound(recipe, number: int) -> float:

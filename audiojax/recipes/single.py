@@ -16,13 +16,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from audiojax import checkpoint, console, durable, evaluate, grid, metrics, tasks
+from audiojax import checkpoint, console, durable, evaluate, grid, host, metrics, tasks
 from audiojax import mesh as meshes
 from audiojax.data import prepared as prepared_data
 from audiojax.data import resident, splits
 from audiojax.data.prepared import sha256
 from audiojax.duration import duration
-from audiojax.errors import ConfigError, DataError, RunError
+from audiojax.errors import ConfigError, DataError, NonFiniteError, RunError
 from audiojax.evaluate import Scores, intervals
 from audiojax.lock import own_folder
 from audiojax.state import Best
@@ -224,11 +224,17 @@ def judge(config, parts: dict[str, splits.Part], scores_of: Callable[[str], Scor
 
     scores_of: a part's scores, by its name. Subsets of a part, such as verified clips, are told apart. A replica that
     has no scores has NaN for metrics; predictions, classes and the ensemble leave it out.
+
+    Raises:
+      NonFiniteError: of a part no replica has a finite loss for every example.
     """
     summaries, ci95, kept, by_class = {}, {}, [], []
     for name, part in parts.items():
         scores = scores_of(name)
         scored = np.flatnonzero(evaluate.has_scores(scores))
+        if not len(scored):
+            first = part.id[np.isnan(scores.loss).any(0).argmax()]
+            raise NonFiniteError(f"what validation chose has no finite loss for all of {name}; see {first}.")
         summaries[name], by_class = evaluate.report(part, scores)
         if not config.grid:
             kept = scored

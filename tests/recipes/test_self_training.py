@@ -13,7 +13,7 @@ import pytest
 
 from audiojax.data import labels, splits, store
 from audiojax.data.prepared import Prepared
-from audiojax.errors import ConfigError
+from audiojax.errors import ConfigError, NonFiniteError
 from audiojax.recipes import self_training, single
 from tests.conftest import ROOT, config_of
 
@@ -237,3 +237,26 @@ def test_a_label_file_s_labels_are_the_first_ones(data_dir, tmp_path, finished):
     result = self_training.run(config, tmp_path / "run", None, data_dir)
     assert result["examples"]["train"] == 60 and result["unlabelled"] == UNVERIFIED + TRAIN - 60
     assert {row["weight"] for row in rows(tmp_path / "run" / "seed_0" / "iteration_00")} == {"0.5"}
+
+
+def test_a_seed_that_diverges_ends_there_and_the_others_go_on(data_dir, tmp_path, monkeypatch):
+    iterate = self_training.iterate
+
+    def diverging(seed, number):
+        if (seed.config.seed, number) in ((1, 0), (2, 1)):
+            raise NonFiniteError("loss is nan at step 5", {"step": 5, "quantity": "loss"})
+        return iterate(seed, number)
+
+    monkeypatch.setattr(self_training, "iterate", diverging)
+    config = small(replicas=3, recipe__iterations=2, seed=1)
+    result = self_training.run(config, tmp_path / "run", None, data_dir)
+    mark = {"step": 5, "quantity": "loss"}
+    assert result["diverged"] == {"seed 1": mark | {"iteration": 1}, "seed 2": mark | {"iteration": 2}}
+    for values in result["metrics"]["test"].values():
+        assert values[0] is None and None not in values[1:]
+    assert result["best_step"][0] == 0 and min(result["best_step"][1:]) > 0
+    assert len(np.load(tmp_path / "run" / "predictions" / "test.npz")["score"]) == 2
+    assert list(result["tables"]) == ["Iterations of seed 2; chosen: 1", *list(result["tables"])[1:]]
+    assert len([note for note in result["notes"] if "diverged (loss is nan at step 5)" in note]) == 2
+    with pytest.raises(NonFiniteError, match="loss is nan at step 5"):
+        self_training.run(small(seed=1), tmp_path / "alone", None, data_dir)
