@@ -22,6 +22,7 @@ LEVEL = {  # a module imports from its own level's listed neighbours and from hi
     "mesh": 4,
     "duration": 4,
     "grid": 4,
+    "ranges": 4,
     "command_line": 0,
     "inversion": 4,
     "models": 5,
