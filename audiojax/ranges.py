@@ -4,7 +4,6 @@
 has a key of its own: a step of an augmentation list is AUGMENT.NAME.ARGUMENT, a number of a stage is STAGES.NAME.
 """
 
-import fnmatch
 import math
 import numbers
 from collections.abc import Callable, Iterator
@@ -340,7 +339,9 @@ def range_of(key: str) -> Interval | Range | None:
 
 
 def matches(key: str, pattern: str) -> bool:
-    return fnmatch.fnmatchcase(key, pattern)
+    """Whether a key is of a pattern, in which a `*` stands for any name."""
+    names, own = key.split("."), pattern.split(".")
+    return len(names) == len(own) and all(one in (name, "*") for name, one in zip(names, own))
 
 
 def sections(section: dict, prefix: str = "") -> Iterator[tuple[str, dict]]:
