@@ -348,9 +348,9 @@ def sections(section: dict, prefix: str = "") -> Iterator[tuple[str, dict]]:
     """Every section of a config, each with what its keys begin with; steps of lists of augmentations are some too."""
     yield prefix, section
     for name, value in section.items():
-        key = prefix + name
+        key = f"{prefix}{name}"
         if range_of(key) is STEPS:
-            for step in filter(is_named, value if STEPS.holds(value) else ()):
+            for step in value if STEPS.holds(value) else ():
                 yield from sections(step, f"{key}.{step['name']}.")
         elif isinstance(value, dict) and range_of(key) is None:
             yield from sections(value, f"{key}.")
@@ -364,7 +364,7 @@ def settings(config: dict) -> Iterator[tuple[str, Any]]:
     """
     for prefix, section in sections(config):
         for name, value in section.items():
-            key = prefix + name
+            key = f"{prefix}{name}"
             allowed = range_of(key)
             if allowed is None and isinstance(value, dict):
                 continue
@@ -400,6 +400,9 @@ def conflict(config: dict) -> str | None:
     seed, replicas = config.get("seed", 0), config.get("replicas", 1)
     if seed + replicas > UINT32 and not config.get("grid"):
         return f"seed={seed} must be at most {UINT32 - replicas:,}, so that replicas={replicas} seeds stay below 2**32."
+    keys = [key for key, _ in config.get("grid", ())]
+    if twice := {key for key in keys if keys.count(key) > 1}:
+        return f"grid has {', '.join(sorted(twice))} twice; give all values of a key in one pair."
     data, model, recipe = (config.get(name, {}) for name in ("data", "model", "recipe"))
     for name, protocol in data.get("protocols", {}).items():
         for part in ("valid", "test"):

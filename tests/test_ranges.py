@@ -260,6 +260,11 @@ def test_a_share_may_be_0_where_nothing_is_cut_and_a_rate_where_nothing_is_train
     ranges.check(config_of("ntu_freesound", "ensemble_six", optim__lr=0.0, batch_size=0))
 
 
+def test_a_grid_has_a_key_once():
+    pairs = (("optim.lr", (0.1, 0.2)), ("optim.lr", (0.3, 0.4)))
+    assert refusal(config_of("li_audioset", "fc2", grid=pairs).to_dict()).startswith("grid has optim.lr twice")
+
+
 def test_keys_that_the_table_does_not_know_are_left_alone():
     config = config_of("li_audioset", "fc2").to_dict()
     config |= {"ours": -1, "section": {"of_ours": math.nan, "low": 3, "high": 2}, "none": None}
