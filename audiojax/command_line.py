@@ -12,7 +12,7 @@ import rich.table
 from absl import flags
 from ml_collections import ConfigDict
 
-from audiojax import recipes
+from audiojax import ranges, recipes
 from audiojax.duration import unit_of
 from audiojax.errors import ConfigError
 
@@ -94,6 +94,7 @@ def check(config: ConfigDict, workdir: str | None) -> None:
     """Raises ConfigError where a config cannot be launched: no workdir, recipe, or (of a row) single duration."""
     if not workdir:
         raise ConfigError(f"--workdir is missing; usage: {USAGE}")
+    ranges.check(config)
     known = [module.name for module in pkgutil.iter_modules(recipes.__path__) if module.name != "table"]
     if config.recipe.name not in known:
         raise ConfigError(f"recipe.name={config.recipe.name!r} is unknown; recipes: {', '.join(known)}.")

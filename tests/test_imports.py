@@ -24,6 +24,7 @@ LEVEL = {  # a module imports from its own level's listed neighbours and from hi
     "host": 5,
     "duration": 4,
     "grid": 4,
+    "ranges": 4,
     "command_line": 0,
     "inversion": 4,
     "models": 5,

@@ -48,7 +48,7 @@ class Model(nn.Module):
         if self.pooling == "decision" and (self.statistics or self.dense):
             raise ValueError("pooling 'decision' makes the probabilities: it takes no statistics and no dense layers")
         init = layers.initialiser(self.kernel_init)
-        linear = lambda units, **options: nn.Dense(units, kernel_init=init, dtype=self.dtype, **options)
+        linear = lambda units, **options: layers.Dense(units, kernel_init=init, dtype=self.dtype, **options)
         drop = lambda x: layers.Dropout(self.dropout)(x, train)
 
         def dense(x, units):

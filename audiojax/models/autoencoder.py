@@ -25,7 +25,7 @@ class Model(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
         init = layers.initialiser(self.kernel_init)
-        dense = lambda units, **options: nn.Dense(units, kernel_init=init, dtype=self.dtype, **options)
+        dense = lambda units, **options: layers.Dense(units, kernel_init=init, dtype=self.dtype, **options)
         conv = functools.partial(convolution_layers.Conv, kernel_size=(3, 3), kernel_init=init, dtype=self.dtype)
 
         def activate(x):

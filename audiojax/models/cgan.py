@@ -84,7 +84,7 @@ class Generator(nn.Module):
     @nn.compact
     def __call__(self, noise_BL: jax.Array, label_B: jax.Array, shape: tuple[int, int], train: bool) -> jax.Array:
         init = layers.initialiser(self.kernel_init)
-        dense = lambda units: nn.Dense(units, kernel_init=init, dtype=self.dtype)
+        dense = lambda units: layers.Dense(units, kernel_init=init, dtype=self.dtype)
 
         def activate(x):
             norm = layers.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)
@@ -133,11 +133,11 @@ class Discriminator(nn.Module):
             return nn.SpectralNorm(layer)(x, update_stats=train) if self.spectral else layer(x)
 
         def dense(units, x, **options):
-            return linear(nn.Dense(units, kernel_init=init, dtype=self.dtype, **options), x)
+            return linear(layers.Dense(units, kernel_init=init, dtype=self.dtype, **options), x)
 
         label_BK = joinable(label_B, self.classes, self.embedding).astype(self.dtype)
         # Joined to the input of a linear layer, a label adds a linear map of itself to the layer's output.
-        joined = lambda units: nn.Dense(units, use_bias=False, kernel_init=init, dtype=self.dtype)(label_BK)
+        joined = lambda units: layers.Dense(units, use_bias=False, kernel_init=init, dtype=self.dtype)(label_BK)
         for number, (name, *numbers) in enumerate(self.stages):
             match name, numbers:
                 case "dense", [units]:

@@ -67,7 +67,7 @@ class Model(nn.Module):
                 case "average", []:
                     x = x.mean(range(1, x.ndim - 1))
                 case "dense", [units, *activation]:
-                    dense = nn.Dense(units, use_bias=False, kernel_init=init, dtype=self.dtype)
+                    dense = layers.Dense(units, use_bias=False, kernel_init=init, dtype=self.dtype)
                     x = activate(dense(x.reshape(x.shape[0], -1)), *activation)
                 case _:
                     raise TypeError(f"there is no stage {(name, *numbers)}")

@@ -37,5 +37,5 @@ class Model(nn.Module):
         x = layers.Dropout(self.dropout)(layers.max_pool(x, self.pool), train)
         x = x.mean(1) if self.head == "average" else x.reshape(x.shape[0], -1)
         for units in self.dense:
-            x = nn.leaky_relu(nn.Dense(units, kernel_init=init, dtype=self.dtype)(x), self.negative_slope)
+            x = nn.leaky_relu(layers.Dense(units, kernel_init=init, dtype=self.dtype)(x), self.negative_slope)
         return layers.Logits(self.classes, init, self.output_bias, self.dtype)(x)

@@ -290,7 +290,14 @@ def moved(x: jax.Array, by: Sequence[int], size: Sequence[int]) -> jax.Array:
     return jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
 
 
-Conv = functools.partial(nn.Conv, conv_general_dilated=convolve)
+class Conv(nn.Conv):
+    """`flax.linen.Conv` by `convolve`, the bias added in float32 at least."""
+
+    conv_general_dilated: Callable = convolve
+    promote_dtype: Callable = layers.half_but_bias
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return super().__call__(x).astype(self.dtype)
 
 
 class TransposedConv(nn.Module):
@@ -311,4 +318,4 @@ class TransposedConv(nn.Module):
         filters, options = self.stride * self.features, {"kernel_init": self.kernel_init, "dtype": self.dtype}
         x = Conv(filters, (self.width,), use_bias=False, **options)(x_BTF)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return x.reshape(len(x), -1, self.features) + bias.astype(self.dtype)
+        return (x.reshape(len(x), -1, self.features) + bias).astype(self.dtype)

@@ -56,6 +56,6 @@ class Model(nn.Module):
         for units in self.recurrent:
             x = drop(recurrent_layers.Bidirectional(self.cell, units, init, self.dtype)(x))
         # Gates begin at a half everywhere, so that twice the bias begins at the classes' shares.
-        gate = nn.Dense(self.classes, kernel_init=nn.initializers.zeros, dtype=self.dtype)(x)
+        gate = layers.Dense(self.classes, kernel_init=nn.initializers.zeros, dtype=self.dtype)(x)
         twice = tuple(2 * bias for bias in self.output_bias)
         return (layers.Logits(self.classes, init, twice, self.dtype)(x) * nn.sigmoid(gate)).mean(1)

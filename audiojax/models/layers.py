@@ -6,6 +6,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 from jax.experimental.xla_metadata import set_xla_metadata
 
 EPSILON = 1e-5  # added to variances
@@ -134,6 +135,23 @@ def one_by_one(function: Callable) -> Callable:
     return called
 
 
+def half_but_bias(inputs: jax.Array, kernel: jax.Array, bias: jax.Array | None, dtype: jnp.dtype) -> tuple:
+    """`promote_dtype` of a layer of flax.linen, which leaves the bias as it is: what it is added to becomes float32.
+
+    So is its gradient, a sum over all places, of which half precision would lose most.
+    """
+    return *promote_dtype(inputs, kernel, dtype=dtype), bias
+
+
+class Dense(nn.Dense):
+    """`flax.linen.Dense`, the bias added in float32 at least."""
+
+    promote_dtype: Callable = half_but_bias
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return super().__call__(x).astype(self.dtype)
+
+
 class Logits(nn.Module):
     """The last layer: x_BF to float32 logits [B, classes], with one initial bias a class."""
 
@@ -145,7 +163,7 @@ class Logits(nn.Module):
     @nn.compact
     def __call__(self, x_BF: jax.Array) -> jax.Array:
         bias_init = nn.initializers.constant(jnp.array(self.bias))
-        dense = nn.Dense(self.classes, kernel_init=self.kernel_init, bias_init=bias_init, dtype=self.dtype)
+        dense = Dense(self.classes, kernel_init=self.kernel_init, bias_init=bias_init, dtype=self.dtype)
         return dense(x_BF).astype(jnp.float32)
 
 

@@ -35,6 +35,6 @@ class Model(nn.Module):
             x = layers.Dropout(self.lstm_dropout)(x, train)
         x = x.reshape(x.shape[0], -1)
         for units in self.dense:
-            x = nn.relu(nn.Dense(units, kernel_init=init, dtype=self.dtype)(x))
+            x = nn.relu(layers.Dense(units, kernel_init=init, dtype=self.dtype)(x))
             x = layers.Dropout(self.dense_dropout)(x, train)
         return layers.Logits(self.classes, init, self.output_bias, self.dtype)(x)

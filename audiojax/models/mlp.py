@@ -30,6 +30,6 @@ class Model(nn.Module):
         x = x.reshape(x.shape[0], -1).astype(self.dtype)
         x = layers.Dropout(self.input_dropout)(x, train)
         for units in self.hidden:
-            x = nn.relu(nn.Dense(units, kernel_init=init, dtype=self.dtype)(x))
+            x = nn.relu(layers.Dense(units, kernel_init=init, dtype=self.dtype)(x))
             x = layers.Dropout(self.dropout)(x, train)
         return layers.Logits(self.classes, init, self.output_bias, self.dtype)(x)

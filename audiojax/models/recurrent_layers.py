@@ -119,9 +119,9 @@ def _lstm_backward(saved, grad_TBH):
         grad_gates = jnp.concatenate([grad_c, grad_c, grad_c, grad_h], axis=-1) * gates_by_state
         return (grad_gates @ transposed, grad_c * c_by_next_c, grad_bias_BG + grad_gates), grad_gates, None
 
-    zeros = jnp.zeros_like(h[0]), jnp.zeros_like(h[0]), jnp.zeros_like(gates_by_state[0])
+    zeros = jnp.zeros_like(h[0]), jnp.zeros_like(h[0]), zeros_to_sum(gates_by_state[0])
     carry, grad_gates, _ = scan_over(step, zeros, gates_by_state, (grad_TBH, c_by_state), reverse=True)
-    return grad_gates, carry[-1].sum(0), layers.kernel_gradient(before(h), grad_gates)
+    return grad_gates, carry[-1].sum(0).astype(kernel.dtype), layers.kernel_gradient(before(h), grad_gates)
 
 
 lstm.defvjp(_lstm_forward, _lstm_backward)
@@ -237,16 +237,21 @@ def _gru_backward(saved, grad_TBH):
         carry = grad_h * z + grad_hidden @ transposed, sum_n + grad_n, sum_hidden + grad_hidden
         return carry, grad_hidden, grad_n
 
-    zeros = jnp.zeros_like(h[0]), jnp.zeros_like(h[0]), jnp.zeros_like(hidden_by_h[0])
+    zeros = jnp.zeros_like(h[0]), zeros_to_sum(h[0]), zeros_to_sum(hidden_by_h[0])
     (_, *sums), grad_hidden, grad_n = scan_over(step, zeros, hidden_by_h, (grad_TBH, by_h), reverse=True)
     features = len(kernel)
     of_projected = lambda grad_n, grad_hidden: jnp.concatenate([grad_hidden[..., : 2 * features], grad_n], axis=-1)
-    sum_n, sum_hidden = (x.sum(0) for x in sums)
+    sum_n, sum_hidden = (x.sum(0).astype(kernel.dtype) for x in sums)
     grad_kernel = layers.kernel_gradient(before(h), grad_hidden)
     return of_projected(grad_n, grad_hidden), of_projected(sum_n, sum_hidden), grad_kernel, sum_hidden[2 * features :]
 
 
 gru.defvjp(_gru_forward, _gru_backward)
+
+
+def zeros_to_sum(x: jax.Array) -> jax.Array:
+    """What a sum of many arrays like x begins with: zeros, in float32 at least. Half precision loses small addends."""
+    return jnp.zeros_like(x, jnp.promote_types(x.dtype, jnp.float32))
 
 
 def scan_over(step: Callable, carry: Any, over_TBG: jax.Array, xs: Any, reverse: bool = False) -> tuple:

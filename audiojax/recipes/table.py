@@ -9,7 +9,7 @@ import traceback
 import jax
 from ml_collections import ConfigDict
 
-from audiojax import console, grid
+from audiojax import console, grid, ranges
 from audiojax.duration import UNITS, unit_of
 from audiojax.errors import AudiojaxError, ConfigError, Interrupted, RunError
 from audiojax.report import page
@@ -115,6 +115,7 @@ def plan(
             for split in range(splits):
                 row_config = laid_over(study.get_config(row), own[row] | {"protocol": protocol})
                 row_config.data.split_seed += split
+                ranges.check(row_config)
                 folder = workdir / row / protocol / f"split_{row_config.data.split_seed}"
                 runs.append((folder, row_config.lock()))
     return runs
