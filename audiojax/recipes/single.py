@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from audiojax import checkpoint, console, durable, evaluate, grid, host, metrics, tasks
+from audiojax import checkpoint, console, durable, evaluate, grid, metrics, tasks
 from audiojax import mesh as meshes
 from audiojax.data import prepared as prepared_data
 from audiojax.data import resident, splits
