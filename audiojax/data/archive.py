@@ -72,8 +72,8 @@ def read_tar(archive: pathlib.Path, open_stream: Callable) -> Iterator[Member]:
                     if len(content) < member.size:
                         raise EOFError(f"{member.name} ends too early")
                     read = functools.partial(bytes, content)  # the same object, not a copy
-                yield Member(member.name, member.type in FOLDER_TYPES, read)
                 tar.members.clear()  # Else memory grows with every member.
+                yield Member(member.name, member.type in FOLDER_TYPES, read)
             read_padding(tar.fileobj)
     except DAMAGE as error:
         raise ValueError(f"truncated or corrupt from here on ({error})") from error

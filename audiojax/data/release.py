@@ -172,8 +172,9 @@ def find_part(root: pathlib.Path, *names: str) -> pathlib.Path | None:
         paths = [path for folder in folders for path in list_folder(folder)]
         for name in names:
             found = [path for path in paths if path.name.lower() == name.lower()]
-            if len({os.path.realpath(path) for path in found}) > 1:
-                raise DataError(f"{found[0]} and {found[1]} are both there; keep one of them.")
+            different = [*{os.path.realpath(path): path for path in found}.values()]
+            if len(different) > 1:
+                raise DataError(f"{different[0]} and {different[1]} are both there; keep one of them.")
             if found:
                 return found[0]
         folders = [path for path in paths if os.path.isdir(path) and not is_junk(path.name)]
