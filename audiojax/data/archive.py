@@ -1,38 +1,119 @@
-"""Reading a tar.gz from its start to its end, so that no damage goes unnoticed."""
+"""The members of a tar, a tar.gz or a zip; nothing is extracted to disk, and no damage goes unnoticed."""
 
+import functools
 import gzip
+import lzma
 import pathlib
+import stat
+import struct
 import tarfile
+import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
-DAMAGE = (tarfile.TarError, EOFError, OSError, zlib.error)
+from audiojax.errors import DataError
+
+DAMAGE = (tarfile.TarError, EOFError, OSError, OverflowError, zlib.error)
+GZIP, ZIP, USTAR, USTAR_BYTE = b"\x1f\x8b", b"PK", b"ustar", 257
+FOLDER_TYPES = (tarfile.DIRTYPE, b"D", b"V")  # a folder, GNU tar's list of a folder, its label of the whole archive
 CHUNK_BYTES = 2**20
+UTF8_FLAG = 0x800  # of a zip's member
 
 
-def read_members(archive: pathlib.Path) -> Iterator[tuple[tarfile.TarInfo, bytes | None]]:
-    """Each member with its content, None where it is no file; nothing is extracted to disk.
+class Member(NamedTuple):
+    """What an archive holds under one name.
 
-    tarfile by itself takes a broken header for the end and never comes to gzip's checksum: what follows the last member
-    is read too.
+    read: returns the content, raises ValueError where that is damaged; None for links and devices.
+    """
+
+    name: str
+    is_folder: bool
+    read: Callable[[], bytes] | None
+
+
+class Header(tarfile.TarInfo):
+    """A tar's header whose damage is an error; tarfile by itself takes any broken header but the first for the end."""
+
+    @classmethod
+    def frombuf(cls, buf, encoding, errors):
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except (tarfile.EmptyHeaderError, tarfile.TruncatedHeaderError) as error:
+            raise EOFError("it lacks the mark of its end") from error
+        except tarfile.InvalidHeaderError as error:
+            raise ValueError("damaged, so that any of its files may be altered or lost (a header is broken)") from error
+
+
+def read_archive(archive: pathlib.Path) -> Iterator[Member]:
+    """The members of a tar, a tar.gz or a zip, told apart by their first bytes.
 
     Raises:
-      ValueError: truncated or corrupt, once the members before the damage are out.
+      DataError: a zip that cannot be opened.
+      ValueError: a tar that is truncated or corrupt, once the members before the damage are out.
     """
+    with open(archive, "rb") as file:
+        head = file.read(tarfile.BLOCKSIZE)
+    if head.startswith(GZIP):
+        return read_tar(archive, gzip.open)
+    if head.startswith(USTAR, USTAR_BYTE) or not (head.startswith(ZIP) or archive.suffix.lower() == ".zip"):
+        return read_tar(archive, open)
+    return read_zip(archive)
+
+
+def read_tar(archive: pathlib.Path, open_stream: Callable) -> Iterator[Member]:
+    """The members of a tar, streamed from its start to its end. Raises ValueError as `read_archive` does."""
     try:
-        with gzip.open(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
-            for member in tar:
-                yield member, tar.extractfile(member).read() if member.isfile() else None
-            read_padding(stream)
+        with open_stream(archive, "rb") as stream, tarfile.open(fileobj=stream, mode="r|", tarinfo=Header) as tar:
+            while (member := tar.next()) is not None:
+                read = None
+                if member.isfile():
+                    content = tar.extractfile(member).read()
+                    if len(content) < member.size:
+                        raise EOFError(f"{member.name} ends too early")
+                    read = functools.partial(bytes, content)  # the same object, not a copy
+                tar.members.clear()  # Else memory grows with every member.
+                yield Member(member.name, member.type in FOLDER_TYPES, read)
+            read_padding(tar.fileobj)
     except DAMAGE as error:
         raise ValueError(f"truncated or corrupt from here on ({error})") from error
 
 
-def read_padding(stream: gzip.GzipFile) -> None:
-    """Reads what follows a tar's last member. Raises ValueError: there is more than zeros, or the checksum is wrong."""
+def read_padding(stream) -> None:
+    """Reads on to gzip's checksum. Raises ValueError: it is wrong, or more than zeros follow the end of the tar."""
     try:
         while chunk := stream.read(CHUNK_BYTES):
             if chunk.strip(b"\0"):
-                raise tarfile.ReadError("a header is broken")
+                raise tarfile.ReadError("more follows its end")
     except DAMAGE as error:
         raise ValueError(f"damaged, so that any of its files may be altered or lost ({error})") from error
+
+
+def read_zip(path: pathlib.Path) -> Iterator[Member]:
+    """The members of a zip. Raises DataError where it cannot be opened."""
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, RuntimeError, ValueError, struct.error) as error:
+        raise DataError(f"{path} cannot be read ({error}); download it again.") from error
+    for member in archive.infolist():
+        name, is_link = zip_name(member), stat.S_ISLNK(member.external_attr >> 16)
+        is_folder = name.endswith(("/", "\\"))
+        yield Member(name, is_folder, None if is_link else functools.partial(read_zip_member, archive, member))
+
+
+def zip_name(member: zipfile.ZipInfo) -> str:
+    """A member's name; one that is not marked as UTF-8 is taken as UTF-8 where it can be, else as code page 437."""
+    if member.flag_bits & UTF8_FLAG:
+        return member.filename
+    try:
+        return member.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return member.filename
+
+
+def read_zip_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """Content of a file of a zip. Raises ValueError: damaged, encrypted, or compressed in a way that is not known."""
+    try:
+        return archive.read(member)
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, RuntimeError) as error:
+        raise ValueError(f"cannot be unpacked ({error})") from error

@@ -1,21 +1,27 @@
 """AudioSet's released embeddings: 128 values a second, quantised to uint8, 527 labels, several a clip."""
 
-import csv
+import contextlib
 import functools
-import itertools
+import gzip
 import pathlib
+import re
+import tempfile
+import zlib
 from collections.abc import Iterator
+from typing import BinaryIO
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from audiojax.data.archive import GZIP
 from audiojax.data.datasets.base import AudioBuilder, Example, Item, ready, unreadable
+from audiojax.data.release import File, find_part, list_files, open_file, read_file, read_rows
 from audiojax.errors import DataError
 
 STEPS, FEATURES, LABELS = 10, 128, 527
 FEATURES_URL = "http://storage.googleapis.com/us_audioset/youtube_corpus/v1/features/features.tar.gz"
-FOLDER = "audioset_v1_embeddings"
+FOLDER, NAMES_CSV = "audioset_v1_embeddings", "class_labels_indices.csv"
 
 with tfds.core.registered.skip_registration():
 
@@ -32,23 +38,17 @@ with tfds.core.registered.skip_registration():
 
         def classes(self) -> list[str]:
             """Display names from class_labels_indices.csv where the release has it, else numbers."""
-            names_csv = self.raw_dir / "class_labels_indices.csv" if self.raw_dir else None
-            if names_csv is None or not names_csv.exists():
-                return [f"label {index}" for index in range(LABELS)]
-            with open(names_csv, newline="", encoding="utf-8") as file:
-                names = [row["display_name"] for row in csv.DictReader(file)]
-            if len(names) != LABELS:
-                raise DataError(
-                    f"{names_csv} names {len(names)} labels instead of {LABELS}; restore the released file."
-                )
-            return names
+            names_csv = find_part(self.raw_dir, NAMES_CSV) if self.raw_dir else None
+            return read_names(names_csv) if names_csv else [f"label {index}" for index in range(LABELS)]
 
         def released(self, downloads):
             root = self.raw_dir or pathlib.Path(downloads.download_and_extract(FEATURES_URL))
-            files = {split: sorted((root / FOLDER / split).glob("*.tfrecord")) for split in self.released_examples}
-            if not any(files.values()):
+            folder = find_part(root, FOLDER) or root
+            splits = {split: find_part(folder, split) for split in self.released_examples}
+            found = {split: list_records(path) for split, path in splits.items() if path and path.is_dir()}
+            if not any(found.values()):
                 raise DataError(f"{root / FOLDER} holds no .tfrecord file; unpack the release's features.tar.gz there.")
-            return {split: read_files(found) for split, found in files.items() if found}
+            return {split: read_files(splits[split], files) for split, files in found.items() if files}
 
         def stand_in(self):
             return {
@@ -57,19 +57,87 @@ with tfds.core.registered.skip_registration():
             }
 
 
-def read_files(paths: list[pathlib.Path]) -> Iterator[Item]:
-    """The clips of TFRecord files."""
-    for path in paths:
-        records = tf.compat.v1.io.tf_record_iterator(str(path))
-        for number in itertools.count(1):
-            try:
-                record = next(records)
-            except StopIteration:
-                break
-            except tf.errors.DataLossError:
-                yield unreadable(str(path), f"truncated or corrupt after {number - 1} records")
-                break
-            yield f"{path}, record {number}", functools.partial(parse_clip, record)
+def read_names(path: pathlib.Path) -> list[str]:
+    """The display names of a csv, in the order of its column `index`. Raises DataError: not one for each label."""
+    try:
+        names = {}
+        for line, row in read_rows(read_file(path), ("index", "display_name")):
+            index, name = row["index"] or "", " ".join((row["display_name"] or "").split())
+            if not re.fullmatch(r"\s*\d+\s*", index, re.ASCII) or int(index) >= LABELS:
+                raise ValueError(f"line {line}: index {index!r} is no integer from 0 to {LABELS - 1}")
+            if int(index) in names:
+                raise ValueError(f"line {line}: index {int(index)} is named before")
+            if not name or name in names.values():
+                raise ValueError(f"line {line}: display_name {name!r} is empty or named before")
+            names[int(index)] = name
+        if absent := [index for index in range(LABELS) if index not in names]:
+            raise ValueError(f"names {len(names)} labels instead of {LABELS} (index {absent[0]} is absent)")
+        return [names[index] for index in range(LABELS)]
+    except ValueError as error:
+        raise DataError(f"{path}: {error}; restore the released file.") from error
+
+
+def list_records(folder: pathlib.Path) -> list[File]:
+    """The files of TFRecords in a folder, and what cannot be read there."""
+    suffixes = (".tfrecord", ".tfrecord.gz")
+    return [file for file in list_files(folder) if file.fault or file.path.name.lower().endswith(suffixes)]
+
+
+def read_files(folder: pathlib.Path, files: list[File]) -> Iterator[Item]:
+    """The clips of the TFRecord files of a folder."""
+    for file in files:
+        if file.fault:
+            yield file.what, file.read
+        else:
+            yield from read_records(folder / file.path, file.what)
+
+
+def read_records(path: pathlib.Path, what: str) -> Iterator[Item]:
+    """The clips of one file of TFRecords, compressed by gzip or not, whatever its name says."""
+    number, is_damaged = 0, False
+    try:
+        with open_plain(path) as (plain, is_damaged):
+            for number, record in enumerate(tf.compat.v1.io.tf_record_iterator(plain), 1):
+                yield f"{what}, record {number}", functools.partial(parse_clip, record)
+    except tf.errors.DataLossError:
+        is_damaged = True
+    except (tf.errors.OpError, ValueError) as error:
+        yield unreadable(what, getattr(error, "message", str(error)))
+    if is_damaged:
+        yield unreadable(what, f"truncated or corrupt after {number} records")
+
+
+@contextlib.contextmanager
+def open_plain(path: pathlib.Path) -> Iterator[tuple[str, bool]]:
+    """Path of a file with the same content uncompressed, and whether its compression is damaged.
+
+    TensorFlow's own decompression takes some truncated files for whole ones.
+
+    Raises:
+      ValueError: the file cannot be read.
+    """
+    with open_file(path) as file:
+        if file.read(len(GZIP)) != GZIP:
+            yield str(path), False
+            return
+        file.seek(0)
+        with tempfile.NamedTemporaryFile() as plain:
+            is_damaged = False
+            for chunk in decompress(file):
+                is_damaged = chunk is None
+                plain.write(chunk or b"")
+            plain.flush()
+            yield plain.name, is_damaged
+
+
+def decompress(file: BinaryIO) -> Iterator[bytes | None]:
+    """The content of a gzip file by pieces; None as the last where it is damaged."""
+    with gzip.open(file) as stream:
+        try:
+            while chunk := stream.read1():
+                yield chunk
+        except (EOFError, OSError, zlib.error):
+            yield None
 
 
 def parse_clip(record: bytes) -> Example:
@@ -92,7 +160,10 @@ def parse_clip(record: bytes) -> Example:
     ids = clip.context.feature["video_id"].bytes_list.value
     if not ids:
         raise ValueError("no video_id")
-    video_id = ids[0].decode()
+    try:
+        video_id = ids[0].decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"its video_id {ids[0]!r} is not UTF-8") from error
     embedding = np.frombuffer(b"".join(frames), np.uint8).reshape(-1, FEATURES)
     return Example(video_id, video_id, labels, embedding)
 

@@ -1,18 +1,16 @@
 """FSDKaggle2018: Freesound clips of 41 classes, 0.3 to 30 s at 44,100 Hz, partly verified (Fonseca et al. 2018)."""
 
-import csv
 import functools
 import pathlib
-import zipfile
-import zlib
 from collections.abc import Callable
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from audiojax.data.audio_file import decode, read_within
+from audiojax.data.audio_file import decode
 from audiojax.data.datasets.base import AudioBuilder, Example, Item, unreadable
 from audiojax.data.datasets.synthesiser import Sound, Timbre, sound, spread
+from audiojax.data.release import find_part, list_files, read_rows
 from audiojax.errors import DataError
 
 SAMPLE_RATE_HZ = 44_100
@@ -55,9 +53,8 @@ with tfds.core.registered.skip_registration():
                 found = {part: pathlib.Path(path) for part, path in downloads.download(urls).items()}
             else:
                 found = find_parts(self.raw_dir)
-            meta = open_part(found["meta"])
             return {
-                split: read_split(found[f"audio_{split}"], read_metadata(found["meta"], meta, split))
+                split: read_split(found[f"audio_{split}"], read_metadata(found["meta"], split))
                 for split in METADATA
                 if f"audio_{split}" in found
             }
@@ -72,11 +69,9 @@ with tfds.core.registered.skip_registration():
 
 def find_parts(raw_dir: pathlib.Path) -> dict[str, pathlib.Path]:
     """Folder, or else archive, of each part that is there. Raises DataError without metadata or without any audio."""
-    found = {}
-    for part in ("meta", *(f"audio_{split}" for split in METADATA)):
-        for source in (raw_dir / f"FSDKaggle2018.{part}.zip", raw_dir / f"FSDKaggle2018.{part}"):
-            if source.exists():
-                found[part] = source
+    parts = ("meta", *(f"audio_{split}" for split in METADATA))
+    sources = {part: find_part(raw_dir, f"FSDKaggle2018.{part}", f"FSDKaggle2018.{part}.zip") for part in parts}
+    found = {part: source for part, source in sources.items() if source}
     if "meta" not in found or len(found) < 2:
         raise DataError(
             f"{raw_dir} lacks FSDKaggle2018.meta or any FSDKaggle2018.audio_SPLIT, as folder or .zip; put the release"
@@ -85,53 +80,23 @@ def find_parts(raw_dir: pathlib.Path) -> dict[str, pathlib.Path]:
     return found
 
 
-def open_part(source: pathlib.Path) -> dict[str, Callable[[], bytes]]:
-    """File name -> what reads the file, for a folder or an archive; hidden files left aside.
-
-    Raises:
-      DataError: the archive cannot be opened. What is returned raises ValueError where a file cannot be read.
-    """
-    if source.is_dir():
-        files = {path.name: functools.partial(read_within, source.parent, path) for path in source.iterdir()}
-    else:
-        try:
-            archive = zipfile.ZipFile(source)
-        except (zipfile.BadZipFile, OSError) as error:
-            raise DataError(f"{source} cannot be read ({error}); download it again.") from error
-        members = [member for member in archive.infolist() if not member.is_dir()]
-        files = {
-            pathlib.PurePosixPath(member.filename).name: functools.partial(read_member, archive, member)
-            for member in members
-        }
-    return {name: files[name] for name in sorted(files) if not name.startswith(".")}
-
-
-def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """Content of a file of a zip. Raises ValueError where it is damaged."""
-    try:
-        return archive.read(member)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
-        raise ValueError(f"cannot be unpacked ({error})") from error
-
-
-def read_metadata(meta: pathlib.Path, files: dict[str, Callable[[], bytes]], split: str) -> dict[str, Example]:
+def read_metadata(meta: pathlib.Path, split: str) -> dict[str, Example]:
     """File name -> an example without its audio, of the rows of a split's csv.
 
     Raises:
-      DataError: the csv is absent, or a row has no, an unknown or a second value.
+      DataError: the csv is absent or there twice, or a row has no, an unknown or a second value.
     """
     name, column, subsets = METADATA[split]
     where = f"{meta}: {name}"
-    if name not in files:
+    tables = [file for file in list_files(meta) if file.path.name.lower() == name]
+    if len(tables) > 1:
+        raise DataError(f"{where} is there twice, as {tables[0].what} and {tables[1].what}; keep one of them.")
+    if not tables:
         raise DataError(f"{where} is absent; put the whole of FSDKaggle2018.meta there.")
     try:
-        rows = csv.DictReader(files[name]().decode("utf-8-sig").splitlines(), strict=True)
-        missing = {"fname", "label", column, "freesound_id"} - set(rows.fieldnames or ())
-        if missing:
-            raise ValueError(f"has no column {', '.join(sorted(missing))}")
         examples = {}
-        for row in rows:
-            fname, label, subset = row["fname"], row["label"], row[column]
+        for line, row in read_rows(tables[0].read(), ("fname", "label", column, "freesound_id")):
+            fname, label, subset = lower_suffix(row["fname"] or ""), row["label"], row[column]
             for wrong, what in (
                 (not fname or fname in examples, f"fname {fname!r} is empty or named before"),
                 (label not in CLASSES, f"label {label!r} is none of the {len(CLASSES)} classes"),
@@ -139,22 +104,35 @@ def read_metadata(meta: pathlib.Path, files: dict[str, Callable[[], bytes]], spl
                 (not row["freesound_id"], f"freesound_id of {fname} is empty"),
             ):
                 if wrong:
-                    raise ValueError(f"line {rows.line_num}: {what}")
+                    raise ValueError(f"line {line}: {what}")
             stem, label = pathlib.PurePath(fname).stem, CLASSES.index(label)
             examples[fname] = Example(stem, row["freesound_id"], label, None, subsets[subset])
         return examples
-    except (ValueError, csv.Error) as error:
+    except ValueError as error:
         raise DataError(f"{where}: {error}; restore the released file.") from error
 
 
 def read_split(source: pathlib.Path, examples: dict[str, Example]) -> list[Item]:
     """The audio files of a folder or archive; what is named but absent is left for `Prepared.absent` to count."""
-    return [
-        (f"{source}: {name}", functools.partial(parse_clip, examples[name], read))
-        if name in examples
-        else unreadable(f"{source}: {name}", "not named in the metadata")
-        for name, read in open_part(source).items()
-    ]
+    items, found = [], set()
+    for file in sorted(list_files(source), key=lambda file: file.path.name):
+        fname = lower_suffix(file.path.name)
+        if file.fault:
+            items.append((file.what, file.read))
+        elif fname not in examples:
+            items.append(unreadable(file.what, "not named in the metadata"))
+        elif fname in found:
+            items.append(unreadable(file.what, f"a second file of the clip {fname}"))
+        else:
+            items.append((f"{source}: {fname}", functools.partial(parse_clip, examples[fname], file.read)))
+            found.add(fname)
+    return items
+
+
+def lower_suffix(fname: str) -> str:
+    """The same with .WAV as .wav."""
+    path = pathlib.PurePath(fname)
+    return fname.removesuffix(path.suffix) + path.suffix.lower()
 
 
 def parse_clip(example: Example, read: Callable[[], bytes]) -> Example:

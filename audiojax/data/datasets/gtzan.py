@@ -2,20 +2,20 @@
 
 import functools
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from audiojax.data.archive import read_members
-from audiojax.data.audio_file import decode, is_audio, read_within
+from audiojax.data.audio_file import decode, is_audio
 from audiojax.data.datasets.base import AudioBuilder, Example, Item, unreadable
 from audiojax.data.datasets.synthesiser import Style, Timbre, perform
+from audiojax.data.release import File, find_part, list_files
 from audiojax.errors import DataError
 
 SAMPLE_RATE_HZ = 22_050
 GENRES = ["blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock"]
-ARCHIVE = "genres.tar.gz"
+ARCHIVES = ("genres.tar.gz", "genres.tar")
 
 # Who plays in the stand-in.
 BASS = Timbre(rolloff=2.0, even=1.0, attack_s=0.01, decay_s=0.6)
@@ -111,12 +111,14 @@ with tfds.core.registered.skip_registration():
                     "gtzan can no longer be downloaded; put its genres/, genres_original/ or genres.tar.gz in DIR/gtzan"
                     " and pass --raw_dir=DIR, or try the synthesised --config.data.variant=stand_in."
                 )
-            if items := read_tree(self.raw_dir):
+            tree = [*list_files(self.raw_dir)]
+            archive = find_part(self.raw_dir, *ARCHIVES)
+            if archive and not any(genre_of(file.path) and is_audio(file.path.name) for file in tree):
+                return {"all": read_tracks(list_files(archive))}
+            if items := [*read_tracks(tree)]:
                 return {"all": items}
-            if (archive := self.raw_dir / ARCHIVE).exists():
-                return {"all": read_archive(archive)}
             raise DataError(
-                f"{self.raw_dir} has neither {ARCHIVE} nor folders named {GENRES[0]} to {GENRES[-1]} with audio;"
+                f"{self.raw_dir} has neither {ARCHIVES[0]} nor folders named {GENRES[0]} to {GENRES[-1]} with audio;"
                 " put the release there."
             )
 
@@ -125,55 +127,35 @@ with tfds.core.registered.skip_registration():
             return {"all": [(name, functools.partial(synthesise_track, name)) for name in names]}
 
 
-def read_tree(root: pathlib.Path) -> list[Item]:
-    """The tracks in folders named after a genre, at most three folders deep.
+def read_tracks(files: Iterable[File]) -> Iterator[Item]:
+    """The tracks among files of a folder or archive: those in a folder named after a genre, however deep.
 
-    Such a folder counts if it holds audio, for copies of GTZAN have folders of images too. Hidden files, as macOS adds
-    them ("._blues.00000.au"), are passed over; any other file there is a track or listed as unreadable.
+    What else lies in a folder with tracks is listed as unreadable, and so is what cannot be read, wherever it is; the
+    rest is passed over, for copies of GTZAN have folders of images too.
     """
-    folders = sorted(
-        path for depth in ("*", "*/*", "*/*/*") for path in root.glob(depth) if path.name in GENRES and path.is_dir()
-    )
-    items = []
-    for folder in folders:
-        paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-        if any(is_audio(path.name) for path in paths):
-            items += [(str(path), functools.partial(read_track, root, path)) for path in paths]
-    return items
+    others, folders = [], set()
+    for file in files:
+        if file.fault:
+            yield file.what, file.read
+        elif (genre := genre_of(file.path)) is None:
+            continue
+        elif is_audio(file.path.name):
+            folders.add(file.path.parent)
+            yield file.what, functools.partial(parse_track, file.path.stem, genre, file.read)
+        else:
+            others.append((file.what, file.path.parent))
+    yield from (unreadable(what, "not an audio file") for what, folder in others if folder in folders)
 
 
-def read_archive(archive: pathlib.Path) -> Iterator[Item]:
-    """The tracks of a tar.gz, streamed: nothing is extracted to disk.
-
-    Files in folders named after a genre are tracks or listed as unreadable, and so are links and names that lead out
-    of the archive, wherever they stand; hidden files and what lies outside the genres' folders is passed over.
-    """
-    try:
-        for member, content in read_members(archive):
-            path, what = pathlib.PurePosixPath(member.name), f"{archive}: {member.name}"
-            if member.isdir() or path.name.startswith("."):
-                continue
-            if path.is_absolute() or ".." in path.parts:
-                yield unreadable(what, "a name that leads out of the archive")
-            elif content is None:
-                yield unreadable(what, "a link or device, not a file")
-            elif path.parent.name in GENRES:
-                yield what, functools.partial(parse_track, path, content)
-    except ValueError as error:
-        yield unreadable(str(archive), str(error))
+def genre_of(path: pathlib.PurePosixPath) -> str | None:
+    """The genre that the innermost folder with the name of one has, or None."""
+    return next((part.lower() for part in reversed(path.parts[:-1]) if part.lower() in GENRES), None)
 
 
-def read_track(root: pathlib.Path, path: pathlib.Path) -> Example:
-    """A track of a folder. Raises ValueError as `parse_track` does, or where the path leads out of `root`."""
-    return parse_track(path, read_within(root, path))
-
-
-def parse_track(path: pathlib.PurePath, content: bytes) -> Example:
-    """Raises ValueError: no audio file, or one that cannot be read."""
-    if not is_audio(path.name):
-        raise ValueError("not an audio file")
-    audio, changes = decode(content, SAMPLE_RATE_HZ)
-    return Example(path.stem, path.stem, GENRES.index(path.parent.name), audio, changes=changes)
+def parse_track(name: str, genre: str, read: Callable[[], bytes]) -> Example:
+    """Raises ValueError: it cannot be read or decoded."""
+    audio, changes = decode(read(), SAMPLE_RATE_HZ)
+    return Example(name, name, GENRES.index(genre), audio, changes=changes)
 
 
 def synthesise_track(name: str) -> Example:

@@ -3,15 +3,15 @@
 import functools
 import json
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from audiojax.data.archive import read_members
-from audiojax.data.audio_file import read_samples
+from audiojax.data.audio_file import is_audio, read_samples
 from audiojax.data.datasets.base import AudioBuilder, Example, Item, ready, unreadable
 from audiojax.data.datasets.synthesiser import Timbre, play
+from audiojax.data.release import find_part, list_files, printable, read_file
 from audiojax.errors import DataError
 
 SAMPLE_RATE_HZ, SAMPLES = 16_000, 64_000
@@ -19,6 +19,7 @@ FAMILIES = [
     *("bass", "brass", "flute", "guitar", "keyboard", "mallet"),
     *("organ", "reed", "string", "synth_lead", "vocal"),
 ]
+EXAMPLES = "examples.json"
 URL = "http://download.magenta.tensorflow.org/datasets/nsynth/nsynth-{split}.jsonwav.tar.gz"
 
 # One timbre a family for the stand-in: how loud the harmonics are, how the note starts, sounds and ends.
@@ -66,81 +67,87 @@ with tfds.core.registered.skip_registration():
 
 
 def read_split(source: pathlib.Path) -> Iterator[Item]:
-    """The notes of a folder or archive."""
-    notes, wavs = open_split(source)
-    try:
-        for note_id, wav in wavs:
-            if (note := notes.pop(note_id, None)) is None:
-                yield unreadable(f"{source}: {note_id}.wav", "not named in examples.json")
+    """The notes of a folder or archive; what is named but absent is left for `Prepared.absent` to count."""
+    notes, where = read_notes(source)
+    for file in list_files(source):
+        note_id = file.path.stem
+        if file.fault:
+            yield file.what, file.read
+        elif file.path.name.lower() == EXAMPLES and file.what != where:
+            yield unreadable(file.what, f"a second {EXAMPLES}")
+        elif is_audio(file.path.name):
+            if note_id not in notes:
+                yield unreadable(file.what, f"not named in {EXAMPLES}")
+            elif notes[note_id] is None:
+                yield unreadable(file.what, f"a second file of the note {note_id}")
             else:
-                yield f"{source}: {note_id}.wav", functools.partial(parse_note, note_id, note, wav)
-    except ValueError as error:
-        yield unreadable(str(source), str(error))
-    for note_id in notes:
-        yield unreadable(f"{source}: {note_id}.wav", "named in examples.json but absent")
+                yield f"{source}: {note_id}.wav", functools.partial(parse_note, note_id, notes[note_id], file.read)
+                notes[note_id] = None
 
 
-def parse_note(note_id: str, note: dict, wav: bytes) -> Example:
+def parse_note(note_id: str, note: dict, read: Callable[[], bytes]) -> Example:
     """Raises ValueError: not a mono 16-bit wav file at 16 kHz of 1 to 64,000 samples, or a note of no known family."""
     try:
         family, instrument = note["instrument_family_str"], note["instrument_str"]
     except KeyError as error:
-        raise ValueError(f"its entry in examples.json has no {error}") from error
+        raise ValueError(f"its entry in {EXAMPLES} has no {error}") from error
     if family not in FAMILIES:
         raise ValueError(f"instrument family {family!r} is unknown")
-    return Example(note_id, instrument, FAMILIES.index(family), read_note(wav))
+    if not isinstance(instrument, str):
+        raise ValueError(f"instrument {instrument!r} is no name")
+    return Example(note_id, instrument, FAMILIES.index(family), read_note(read()))
 
 
 def find_splits(raw_dir: pathlib.Path, splits: Iterable[str]) -> dict[str, pathlib.Path]:
     """Folder or archive of each split that is there. Raises DataError where none is."""
     found = {}
     for split in splits:
-        for source in (raw_dir / f"nsynth-{split}.jsonwav.tar.gz", raw_dir / f"nsynth-{split}"):
-            if source.exists():
-                found[split] = source
+        names = (f"nsynth-{split}{suffix}" for suffix in ("", ".jsonwav.tar.gz", ".jsonwav.tar"))
+        if source := find_part(raw_dir, *names):
+            found[split] = source
     if not found:
         raise DataError(f"{raw_dir} has neither nsynth-SPLIT/ nor nsynth-SPLIT.jsonwav.tar.gz; put the release there.")
     return found
 
 
-def open_split(source: pathlib.Path) -> tuple[dict[str, dict], Iterator[tuple[str, bytes]]]:
-    """Returns examples.json as a dictionary and an iterator of (note id, wav file as bytes)."""
+def read_notes(source: pathlib.Path) -> tuple[dict[str, dict], str]:
+    """examples.json as a dictionary and how messages call it. Raises DataError where it cannot be read."""
     if source.is_dir():
-        path = source / "examples.json"
-        if not path.exists():
-            raise DataError(f"{path} is absent; unpack the whole of nsynth-*.jsonwav.tar.gz.")
-        wavs = ((wav.stem, wav.read_bytes()) for wav in sorted(source.glob("audio/*.wav")))
-        return parse_notes(path.read_bytes(), str(path)), wavs
-    return parse_notes(*read_archived_json(source)), archived_wavs(source)
+        path = find_part(source, EXAMPLES)
+        if path is None:
+            raise DataError(f"{source / EXAMPLES} is absent; unpack the whole of nsynth-*.jsonwav.tar.gz.")
+        where = printable(str(path))
+        return parse_notes(functools.partial(read_file, path), where), where
+    for file in list_files(source):
+        if file.path.name.lower() == EXAMPLES and not file.fault:
+            return parse_notes(file.read, file.what), file.what
+        if file.fault and file.what == printable(str(source)):
+            raise DataError(f"{source} cannot be read: {file.fault}; download it again.")
+    raise DataError(f"{source} holds no {EXAMPLES}; download it again.")
 
 
-def read_archived_json(archive: pathlib.Path) -> tuple[bytes, str]:
-    """examples.json and how to call it in a message. Raises DataError where it cannot be reached."""
-    try:
-        for member, content in read_members(archive):
-            if member.name.endswith("examples.json"):
-                return content, f"{archive}: {member.name}"
-    except ValueError as error:
-        raise DataError(f"{archive} cannot be read: {error}; download it again.") from error
-    raise DataError(f"{archive} holds no examples.json; download it again.")
-
-
-def archived_wavs(archive: pathlib.Path) -> Iterator[tuple[str, bytes]]:
-    """Note id and content of every wav file. Raises ValueError where the archive is damaged."""
-    for member, content in read_members(archive):
-        if member.name.endswith(".wav"):
-            yield pathlib.PurePosixPath(member.name).stem, content
-
-
-def parse_notes(text: bytes, where: str) -> dict[str, dict]:
+def parse_notes(read: Callable[[], bytes], where: str) -> dict[str, dict]:
     """examples.json as a dictionary of note id to its properties. Raises DataError if it is anything else."""
     try:
-        notes = json.loads(text)
+        text = read()
     except ValueError as error:
+        raise DataError(f"{where}: {error}; restore the released file.") from error
+    try:
+        notes = json.loads(text, object_pairs_hook=unique_keys)
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{where} is not JSON ({error}); restore the released file.") from error
     if not isinstance(notes, dict) or not all(isinstance(note, dict) for note in notes.values()):
         raise DataError(f"{where} is not an object of notes; restore the released file.")
     return notes
+
+
+def unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """The dictionary of a JSON object. Raises ValueError: a key that is there twice."""
+    keys = dict(pairs)
+    if len(keys) < len(pairs):
+        seen = set()
+        raise ValueError(f"{next(key for key, _ in pairs if key in seen or seen.add(key))!r} is there twice")
+    return keys
 
 
 def read_note(wav: bytes) -> np.ndarray:

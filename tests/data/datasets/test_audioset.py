@@ -1,5 +1,7 @@
 """AudioSet's embeddings: whole and damaged releases."""
 
+import gzip
+import os
 import time
 
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from audiojax.errors import DataError
-from tests.data.releases import inputs_by_id, prepared_after
+from tests.data.releases import inputs_by_id, prepared_after, write_files
 
 
 def clip(video_id=b"abc", labels=(3, 5), steps=10, width=128):
@@ -54,6 +56,85 @@ def test_truncated_tfrecord_stops_or_is_left_out_from_there_on(tmp_path):
     data = prepared_after("audioset", tmp_path, tmp_path)
     assert sorted(data.index("eval").id) == ["one", "three"]
     assert data.skipped == [[str(path), "truncated or corrupt after 1 records"]]
+
+
+def test_audioset_from_a_mac_compressed_linked_and_one_folder_deeper(tmp_path):
+    folder = write_audioset(
+        tmp_path / "raw", {"00.tfrecord": [clip(b"one")], "01.tfrecord": [clip(b"two")], "02.tfrecord": [clip(b"six")]}
+    )
+    packed = gzip.compress((folder / "01.tfrecord").read_bytes())
+    (folder / "01.tfrecord").write_bytes(packed)  # as some downloads leave it: compressed under the plain name
+    (folder / "02.tfrecord").rename(tmp_path / "blob")
+    (folder / "02.tfrecord").symlink_to(tmp_path / "blob")
+    with gzip.open(folder / "03.TFRECORD.gz", "wb") as file:
+        file.write((folder / "00.tfrecord").read_bytes())
+    (folder / "00.tfrecord").unlink()
+    write_files(folder, {"._01.tfrecord": b"finder", ".DS_Store": b"finder", "readme.txt": b"text"})
+    root = tmp_path / "raw" / "audioset"
+    (root / "features").mkdir()
+    (root / "audioset_v1_embeddings").rename(root / "features" / "audioset_v1_embeddings")
+    data = prepared_after("audioset", tmp_path / "raw", tmp_path, strict=True)
+    assert data.index("eval").id.tolist() == ["one", "six", "two"] and data.skipped == []
+
+
+def test_audioset_lists_one_unreadable_file_and_prepares_the_others(tmp_path):
+    folder = write_audioset(tmp_path, {"00.tfrecord": [clip(b"one")], "05.tfrecord": [clip(b"two"), clip(b"three")]})
+    (folder / "01.tfrecord").mkdir()
+    (folder / "02.tfrecord").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(folder / "03.tfrecord")
+    packed = gzip.compress((folder / "05.tfrecord").read_bytes())
+    (folder / "04.tfrecord.gz").write_bytes(packed[:5])
+    (folder / "05.tfrecord").write_bytes(packed[:-4])
+    data = prepared_after("audioset", tmp_path, tmp_path)
+    assert sorted(data.index("eval").id) == ["one", "three", "two"]
+    assert [[what.rsplit("/")[-1], why] for what, why in data.skipped] == [
+        ["01.tfrecord", "a folder, not a file"],
+        ["02.tfrecord", "cannot be read (a link that leads nowhere: No such file or directory)"],
+        ["03.tfrecord", "a pipe, socket or device, not a file"],
+        ["04.tfrecord.gz", "truncated or corrupt after 0 records"],
+        ["05.tfrecord", "truncated or corrupt after 2 records"],
+    ]
+
+
+HEADER = ["index", "mid", "display_name"]
+NAMES = [[str(index), f"/m/{index}", f"name, of {index}"] for index in range(527)]
+
+
+def names_csv(rows, separator=","):
+    """class_labels_indices.csv of these rows."""
+    return "".join(separator.join(f'"{value}"' for value in row) + "\n" for row in [HEADER, *rows])
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_audioset_names_stand_in_the_order_of_their_index(tmp_path, separator, encoding):
+    write_audioset(tmp_path, {"00.tfrecord": [clip()]})
+    text = names_csv(NAMES[::-1], separator)
+    (tmp_path / "audioset" / "class_labels_indices.csv").write_bytes(text.encode(encoding))
+    data = prepared_after("audioset", tmp_path, tmp_path)
+    assert data.classes == [f"name, of {index}" for index in range(527)]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (names_csv([*NAMES[:-1], ["527", "", "x"]]), "line 528: index '527' is no integer from 0 to 526"),
+        (names_csv([*NAMES[:-1], ["526.0", "", "x"]]), "line 528: index '526.0' is no integer"),
+        (names_csv([*NAMES[:-1], ["", "", "x"]]), "line 528: index '' is no integer"),
+        (names_csv([*NAMES[:-1], ["3", "", "x"]]), "line 528: index 3 is named before"),
+        (names_csv([*NAMES[:-1], ["526", "", ""]]), "line 528: display_name '' is empty or named before"),
+        (names_csv([*NAMES[:3], *NAMES[4:]]), "names 526 labels instead of 527 .index 3 is absent."),
+        (names_csv(NAMES).replace('"', ""), "line 2: 4 values under a header of 3 columns"),
+        (names_csv(NAMES).replace("display_name", "name"), "has no column display_name"),
+        (names_csv([*NAMES[:-1], ["526", "", "\xe9"]]).encode("latin-1"), "its text is neither UTF-8 nor UTF-16"),
+    ],
+)
+def test_audioset_names_that_are_not_one_for_each_label_are_refused(tmp_path, text, why):
+    write_audioset(tmp_path, {"00.tfrecord": [clip()]})
+    path = tmp_path / "audioset" / "class_labels_indices.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(DataError, match=f"class_labels_indices.csv: {why}.*; restore the released file"):
+        prepared_after("audioset", tmp_path, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_fsd_audio_without_metadata_is_listed_and_an_absent_split_is_absent(tmp_
     write_files(root / "FSDKaggle2018.audio_train", CLIPS["train"] | {"stray ü.wav": clip_wav(4, 10), ".hidden": b""})
     data = prepared_after("fsdkaggle2018", tmp_path, tmp_path)
     assert data.examples == {"train": 2} and data.absent() == {"train": 9471, "test": 1600}
-    assert data.skipped == [[f"{root}/FSDKaggle2018.audio_train: stray ü.wav", "not named in the metadata"]]
+    assert data.skipped == [[f"{root}/FSDKaggle2018.audio_train/stray ü.wav", "not named in the metadata"]]
 
 
 def test_fsd_damaged_member_of_an_archive_is_listed(tmp_path):
@@ -90,6 +90,7 @@ def test_fsd_damaged_member_of_an_archive_is_listed(tmp_path):
         (TRAIN + "a.wav,Bus,yes,11,CC\n", "line 2: manually_verified 'yes' is none of 1, 0"),
         (TRAIN + "a.wav,Bus,1,,CC\n", "line 2: freesound_id of a.wav is empty"),
         (TRAIN + "a.wav,Bus\n", "line 2: manually_verified None"),
+        (TRAIN + "a.wav,Bus,1,11,CC, by\n", "line 2: 6 values under a header of 5 columns"),
         ("fname,label\na.wav,Bus\n", "has no column freesound_id, manually_verified"),
         ("", "has no column"),
     ],
@@ -109,6 +110,54 @@ def test_fsd_without_audio_or_metadata_stops(tmp_path):
     (root / "FSDKaggle2018.meta" / "train_post_competition.csv").unlink()
     with pytest.raises(DataError, match="train_post_competition.csv is absent"):
         prepared_after("fsdkaggle2018", tmp_path, tmp_path)
+
+
+def test_fsd_zip_made_on_windows_reads_as_the_folder_does(tmp_path):
+    root = write_fsd(tmp_path / "unpacked", **CLIPS)
+    packed = tmp_path / "packed" / "fsdkaggle2018"
+    packed.mkdir(parents=True)
+    for part in ("meta", "audio_train", "audio_test"):
+        with zipfile.ZipFile(packed / f"FSDKaggle2018.{part}.zip", "w") as archive:
+            for path in sorted((root / f"FSDKaggle2018.{part}").iterdir()):
+                archive.writestr(f"FSDKaggle2018.{part}\\{path.name}", path.read_bytes())
+    one, two = (prepared_after("fsdkaggle2018", tmp_path / k, tmp_path / k, True) for k in ("unpacked", "packed"))
+    for split in ("train", "test"):
+        assert_same(one, two, split)
+
+
+def test_fsd_one_folder_deeper_with_upper_case_suffixes_links_and_what_systems_add(tmp_path):
+    root = write_fsd(tmp_path / "raw")
+    (tmp_path / "blob").write_bytes(CLIPS["train"]["b.wav"])
+    inner = root / "FSDKaggle2018.audio_train" / "FSDKaggle2018.audio_train"
+    write_files(inner, {"a.WAV": CLIPS["train"]["a.wav"], "._a.WAV": b"finder", "Thumbs.db": b"explorer"})
+    (inner / "b.wav").symlink_to(tmp_path / "blob")
+    (root / "FSDKaggle2018").mkdir()
+    for part in ("meta", "audio_train"):
+        (root / f"FSDKaggle2018.{part}").rename(root / "FSDKaggle2018" / f"FSDKaggle2018.{part}")
+    data = prepared_after("fsdkaggle2018", tmp_path / "raw", tmp_path, strict=True)
+    assert data.index("train").id.tolist() == ["a", "b"] and data.skipped == []
+    np.testing.assert_array_equal(inputs_by_id(data, "train")["b"], samples_of(2, 700))
+
+
+def test_fsd_clips_of_one_name_in_two_folders_are_not_hidden(tmp_path):
+    root = write_fsd(tmp_path)
+    with zipfile.ZipFile(root / "FSDKaggle2018.audio_train.zip", "w") as archive:
+        archive.writestr("one/a.wav", CLIPS["train"]["a.wav"])
+        archive.writestr("two/a.wav", CLIPS["train"]["b.wav"])
+    for _ in range(2):  # What the first attempt has read makes the second one no more lenient.
+        with pytest.raises(DataError, match="two/a.wav: a second file of the clip a.wav"):
+            prepared_after("fsdkaggle2018", tmp_path, tmp_path, strict=True)
+    write_files(root / "FSDKaggle2018.meta" / "old", {"train_post_competition.csv": b"fname"})
+    with pytest.raises(DataError, match="train_post_competition.csv is there twice, as .*; keep one of them"):
+        prepared_after("fsdkaggle2018", tmp_path, tmp_path)
+
+
+def test_fsd_metadata_of_another_program_reads_the_same(tmp_path):
+    text = (TRAIN + 'a.wav,Hi-hat,0,11,"CC\nby"\nb.wav,Flute,1,12,CC\n').replace(",", ";")
+    root = write_fsd(tmp_path, **CLIPS)
+    (root / "FSDKaggle2018.meta" / "train_post_competition.csv").write_bytes(text.encode("utf-16"))
+    data = prepared_after("fsdkaggle2018", tmp_path, tmp_path, strict=True)
+    assert data.index("train").id.tolist() == ["a", "b"] and data.index("train").group.tolist() == ["11", "12"]
 
 
 def test_real_fsd_part_is_prepared_untouched_and_counted(real_raw_dir, tmp_path):

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import pathlib
 import tarfile
 
@@ -103,17 +104,38 @@ def test_damaged_track_is_listed(tmp_path, damage, packed):
     assert prepared_after("gtzan", tmp_path, tmp_path).examples == {"all": 1}
 
 
-def test_gtzan_links_out_of_the_tree_and_second_ids_are_listed(tmp_path):
+def test_gtzan_reads_links_and_lists_second_ids_and_what_is_no_audio(tmp_path):
     outside, folder = tmp_path / "outside.wav", tmp_path / "gtzan" / "genres" / "disco"
-    outside.write_bytes(track())
+    outside.write_bytes(track(2))
     write_files(folder, {"one.wav": track(1), "one.flac": track(1, "FLAC"), "notes.txt": b"text"})
     (folder / "two.wav").symlink_to(outside)
+    (folder / "three.wav").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(folder / "four.wav")
+    (folder / os.fsdecode(b"caf\xe9.wav")).write_bytes(track(3))
     data = prepared_after("gtzan", tmp_path, tmp_path)
+    assert data.index("all").id.tolist() == ["one", "two"]
+    np.testing.assert_array_equal(inputs_by_id(data, "all")["two"], samples_of(2))
     assert {pathlib.Path(what).name: why for what, why in data.skipped} == {
         "notes.txt": "not an audio file",
         "one.wav": "a second example with the id one",
-        "two.wav": "a link that leads out of the release",
+        "three.wav": "cannot be read (a link that leads nowhere: No such file or directory)",
+        "four.wav": "a pipe, socket or device, not a file",
+        "caf\\udce9.wav": "its name is not UTF-8",
     }
+
+
+def test_gtzan_genres_in_upper_case_and_deep_folders_and_images_in_any_release(tmp_path):
+    files = {
+        "a/b/c/Data/genres_original/Blues/blues.00000.WAV": track(1),
+        "a/b/c/Data/genres_original/jazz/disc 1/jazz.00001.wav": track(2),
+        "a/b/c/Data/genres_original/jazz/desktop.ini": b"explorer",
+        "a/b/c/Data/images_original/blues/blues00000.png": b"image",
+    }
+    write_files(tmp_path / "tree" / "gtzan", files)
+    tar_of(tmp_path / "tar" / "gtzan" / "genres.tar.gz", files)
+    one, two = (prepared_after("gtzan", tmp_path / kind, tmp_path / kind, True) for kind in ("tree", "tar"))
+    assert one.index("all").id.tolist() == ["blues.00000", "jazz.00001"] and one.index("all").label.tolist() == [0, 5]
+    assert_same(one, two, "all")
 
 
 def test_gtzan_archive_that_leads_out_of_itself_is_listed_and_nothing_extracted(tmp_path):

@@ -1,0 +1,123 @@
+"""Folders of releases as systems and people leave them, and the csv files in them."""
+
+import os
+import pathlib
+
+import pytest
+
+from audiojax.data.release import find_part, list_files, read_rows
+from audiojax.errors import DataError
+from tests.data.releases import write_files
+
+
+def contents(folder):
+    """Path -> bytes, or why it cannot be read."""
+    found = {}
+    for file in list_files(folder):
+        try:
+            found[str(file.path)] = file.read()
+        except ValueError as error:
+            found[str(file.path)] = str(error)
+    return found
+
+
+def test_folder_is_read_with_its_folders_and_without_what_systems_add(tmp_path):
+    clips = {"a.wav": b"a", "inner/B.WAV": b"b", "inner/deep/c.txt": b"c"}
+    junk = ["._a.wav", ".DS_Store", "inner/Thumbs.db", "inner/Desktop.ini", "__MACOSX/a.wav", ".cache/a.wav"]
+    write_files(tmp_path, clips | dict.fromkeys(junk, b"junk"))
+    (tmp_path / "empty").mkdir()
+    assert contents(tmp_path) == clips
+
+
+def test_links_are_followed_and_what_is_no_file_is_listed(tmp_path):
+    """Stores such as DVC's and Hugging Face's hold the files elsewhere, under names of their own."""
+    store, folder = tmp_path / "store", tmp_path / "folder"
+    write_files(store, {"blobs/0a1b": b"content", "tree/x.wav": b"x"})
+    write_files(folder, {"plain.wav": b"plain"})
+    (folder / "link.wav").symlink_to(store / "blobs" / "0a1b")
+    (folder / "tree").symlink_to(store / "tree")
+    (folder / "circle").symlink_to(folder)
+    (folder / "self.wav").symlink_to(folder / "self.wav")
+    (folder / "dangling.wav").symlink_to(tmp_path / "nowhere")
+    (folder / "folder.wav").mkdir()
+    os.link(store / "blobs" / "0a1b", folder / "hard.wav")
+    os.mkfifo(folder / "pipe.wav")
+    found = contents(folder)
+    assert "a link that leads nowhere" in found.pop("dangling.wav")
+    assert "a link that leads nowhere" in found.pop("self.wav")
+    assert found == {
+        "link.wav": b"content",
+        "hard.wav": b"content",
+        "plain.wav": b"plain",
+        "tree/x.wav": b"x",
+        "folder.wav": "a folder, not a file",
+        "pipe.wav": "a pipe, socket or device, not a file",
+    }
+
+
+def test_folder_that_cannot_be_opened_is_listed(tmp_path, monkeypatch):
+    write_files(tmp_path, {"a.wav": b"a", "locked/b.wav": b"b"})
+    list_names = os.listdir
+
+    def refuse_locked(path):
+        if pathlib.Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied")
+        return list_names(path)
+
+    monkeypatch.setattr(os, "listdir", refuse_locked)
+    assert contents(tmp_path) == {"a.wav": b"a", "locked": "cannot be read (Permission denied)"}
+
+
+def test_clip_whose_name_is_not_utf8_is_listed_with_a_name_that_can_be_printed(tmp_path):
+    (tmp_path / os.fsdecode(b"caf\xe9.wav")).write_bytes(b"a")
+    (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_bytes(b"no clip")
+    text, clip = list_files(tmp_path)
+    assert (clip.what, clip.fault) == (f"{tmp_path}/caf\\udce9.wav", "its name is not UTF-8")
+    assert (text.what, text.fault) == (f"{tmp_path}/caf\\udce9.txt", "")
+
+
+def test_part_is_found_in_folders_within_and_refused_where_it_is_there_twice(tmp_path):
+    write_files(tmp_path, {"one/part/a": b"", "one/part.zip": b"", ".hidden/two.zip": b"", "x/y/z/deep": b""})
+    assert find_part(tmp_path, "part", "part.zip") == tmp_path / "one" / "part"
+    assert find_part(tmp_path, "none", "PART.zip") == tmp_path / "one" / "part.zip"
+    assert find_part(tmp_path, "two.zip", "deep") is None
+    (tmp_path / "link").symlink_to(tmp_path / "one")
+    assert find_part(tmp_path, "part") is not None
+    write_files(tmp_path, {"two/part/a": b""})
+    with pytest.raises(DataError, match="one/part and .*two/part are both there; keep one of them"):
+        find_part(tmp_path, "part")
+
+
+TABLE = 'name,text\n\na,"one, two"\nb,"three\nfour; ""five"""\nc,é\n,\n'
+ROWS = [(3, "a", "one, two"), (5, "b", 'three\nfour; "five"'), (6, "c", "é")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+def test_csv_of_any_program_reads_the_same(encoding, separator, newline):
+    fields = [["name", "text"], ["a", "one, two"], ["b", 'three\tfour; ""five""'], ["c", "é"], ["", ""]]
+    text = newline.join(separator.join(f'"{field}"' for field in line) for line in fields) + newline
+    rows = [(row["name"], row["text"]) for _, row in read_rows(text.encode(encoding), ("name", "text"))]
+    assert rows == [("a", "one, two"), ("b", 'three\tfour; "five"'), ("c", "é")]
+
+
+def test_csv_keeps_newlines_in_quotes_and_counts_lines(encoding="utf-8"):
+    rows = read_rows(TABLE.encode(encoding), ("name", "text"))
+    assert [(line, row["name"], row["text"]) for line, row in rows] == ROWS
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("name,text\na,é\n".encode("latin-1"), "neither UTF-8 nor UTF-16 .byte 0xE9 at position 12., so save it as"),
+        (b"name,text\na,one, two\n", "line 2: 3 values under a header of 2 columns"),
+        (b'name,text\na,"one\n', "unexpected end of data"),
+        (b"name,text,text\na,b,c\n", "has the column text twice"),
+        (b"name|text\na|b\n", "has no column name, text"),
+        (b"", "has no column name, text"),
+    ],
+)
+def test_csv_that_cannot_be_read_for_certain_says_why(content, why):
+    with pytest.raises(ValueError, match=why):
+        list(read_rows(content, ("name", "text")))
