@@ -36,7 +36,9 @@ def summarise(runs: list[Run], measure: Measure) -> list[Grid]:
             continue
         if any(r.get("settings") != settings for r in results):
             raise RunError(f"the runs of {row}, {protocol} have different grids; delete the folders of one of them.")
-        over_splits = lambda split, metric, results=results: np.mean([r["metrics"][split][metric] for r in results], 0)
+        over_splits = lambda split, metric, results=results: np.mean(
+            np.array([r["metrics"][split][metric] for r in results], float), 0
+        )
         chosen = metrics.best(over_splits("valid", select), select)
         published = results[0]["published"].get(measure.split, {}).get(measure.metric)
         grids.append(Grid(row, protocol, measure, settings, over_splits(*measure), chosen, published))

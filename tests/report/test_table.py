@@ -49,11 +49,11 @@ def workdir(tmp_path):
 
 @pytest.fixture
 def entries(workdir):
-    return table.summarise(ROWS, table.read_runs(workdir, ROWS))
+    return table.summarise(ROWS, table.read_runs(workdir, ROWS)[0])
 
 
 def test_finished_runs_are_found_in_order_and_others_are_not(workdir):
-    runs = table.read_runs(workdir, ROWS)
+    runs = table.read_runs(workdir, ROWS)[0]
     assert [run[1:4] for run in runs] == [("a_1", "paper", 0), ("a_1", "honest", 0), ("a_1", "honest", 1)]
     assert runs[1].result["metrics"]["test"]["accuracy"] == [0.5, 0.6]
 
@@ -63,7 +63,7 @@ def test_a_broken_result_is_one_sentence(workdir, text):
     path = workdir / "a_1" / "paper" / "split_0" / "result.json"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(RunError, match=r"split_0/result\.json cannot be read .*delete its folder"):
-        table.read_runs(workdir, ROWS)
+        table.read_runs(workdir, ROWS)[0]
 
 
 def test_numbers_over_seeds_and_splits(entries):
@@ -108,7 +108,7 @@ def test_where_no_test_score_was_published_those_of_train_and_validation_are_sho
     put(tmp_path, "row", "honest", 0, result_of({"loss": [1.0], "accuracy": [0.5]}))
     put(tmp_path, "gan", "honest", 0, result_of({"loss": [2.0], "frechet": [7.0], "taught": [0.3]}))
     rows = {"row": {"published": {"train": {"accuracy": 0.9}, "valid": {"accuracy": 0.6}}}, "gan": {"published": {}}}
-    entries = table.summarise(rows, table.read_runs(tmp_path, rows))
+    entries = table.summarise(rows, table.read_runs(tmp_path, rows)[0])
     valid, taught = Measure("valid", "accuracy"), Measure("test", "taught")
     wanted = [Measure("train", "accuracy"), ACCURACY, valid, Measure("test", "frechet"), taught]
     assert list(entries[0].published) == wanted and entries[0].published[valid] == 0.6
@@ -123,7 +123,7 @@ def test_where_no_test_score_was_published_those_of_train_and_validation_are_sho
 def test_a_published_subset_stands_beside_the_whole_split(tmp_path):
     put(tmp_path, "row", "honest", 0, result_of({"accuracy": [0.5]}))
     rows = {"row": {"published": {"test_public": {"accuracy": 0.6}}}}
-    (entry,) = table.summarise(rows, table.read_runs(tmp_path, rows))
+    (entry,) = table.summarise(rows, table.read_runs(tmp_path, rows)[0])
     assert entry.published == {Measure("test_public", "accuracy"): 0.6, ACCURACY: None}
     assert list(entry.outcomes["honest"].scores) == [ACCURACY]
 
@@ -134,7 +134,7 @@ def test_clips_that_are_whole_examples_have_the_metric_of_clips_too(tmp_path):
     windows = {"loss": [1.0], "loss_group": [1.0], "map_at_3": [0.1], "map_at_3_group": [0.7]}
     put(tmp_path, "windows", "honest", 0, result_of(windows))
     put(tmp_path, "neither", "honest", 0, result_of({"loss": [1.0], "loss_group": [1.0], "map_at_3": [0.1]}))
-    runs = table.read_runs(tmp_path, rows)
+    runs = table.read_runs(tmp_path, rows)[0]
     measure = Measure("test", "map_at_3_group")
     whole, other, neither = (entry.outcomes["honest"].scores for entry in table.summarise(rows, runs))
     assert (whole[measure].mean, whole[measure].interval, other[measure].mean) == (0.5, (0.4, 0.6), 0.7)
@@ -142,7 +142,7 @@ def test_clips_that_are_whole_examples_have_the_metric_of_clips_too(tmp_path):
 
 
 def test_markdown(workdir, entries):
-    text = table.markdown(entries, table.footnote(entries, table.read_runs(workdir, ROWS), {}))
+    text = table.markdown(entries, table.footnote(entries, table.read_runs(workdir, ROWS)[0], {}))
     lines = text.splitlines()
     assert lines[0] == "| row | metric | published | paper | honest | gap | honest, clips | parameters | s |"
     cells = "0.900", "0.800 (0.70–0.90)", "0.550 ± 0.129 (0.45–0.68)", "+0.250", "0.750 ± 0.058", "1,234", "15"
@@ -157,7 +157,7 @@ def test_markdown(workdir, entries):
 
 def test_synthesised_data_is_called_so(tmp_path):
     put(tmp_path, "a_1", "paper", 0, result_of({"accuracy": [0.8]}, variant="stand_in"))
-    runs = table.read_runs(tmp_path, ROWS)
+    runs = table.read_runs(tmp_path, ROWS)[0]
     assert "synthesised" in table.footnote(table.summarise(ROWS, runs), runs, {})
 
 
@@ -188,13 +188,13 @@ def test_latex(entries):
 
 
 def test_nothing_at_all_is_still_a_table(tmp_path):
-    assert table.read_runs(tmp_path / "nowhere", ROWS) == []
+    assert table.read_runs(tmp_path / "nowhere", ROWS) == ([], [])
     assert table.footnote([], [], {}) == "No run is finished yet."
     assert table.markdown([], "").startswith("| row |")
 
 
 def test_settings_that_are_not_the_configs_own_are_said(workdir):
-    runs = table.read_runs(workdir, ROWS)
+    runs = table.read_runs(workdir, ROWS)[0]
     own = config_of("paper", select="loss")
     text = table.footnote(table.summarise(ROWS, runs), runs, {"a_1": own})
     assert "Not as in the configs: select='loss' (now 'accuracy')" in text and "split_seed" not in text
@@ -206,5 +206,5 @@ def test_the_gap_is_over_the_splits_that_both_protocols_have(tmp_path):
         for protocol, value in (("paper", paper), ("honest", honest)):
             if value is not None:
                 put(tmp_path, "a_1", protocol, split, result_of({"accuracy": [value]}))
-    entry, *_ = table.summarise(ROWS, table.read_runs(tmp_path, ROWS))
+    entry, *_ = table.summarise(ROWS, table.read_runs(tmp_path, ROWS)[0])
     assert entry.gaps[ACCURACY] == pytest.approx(0.4)
