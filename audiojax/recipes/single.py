@@ -2,7 +2,6 @@
 
 import functools
 import importlib
-import json
 import os
 import pathlib
 import pkgutil
@@ -25,7 +24,7 @@ from audiojax.errors import ConfigError, DataError, RunError
 from audiojax.evaluate import Scores, intervals
 from audiojax.state import Best
 from audiojax.train import Trainer
-from audiojax.writer import Writer, provenance, read_result
+from audiojax.writer import Writer, provenance, read_object, read_result
 
 LABELS = "labels.csv"  # of a run that leaves labels for others
 
@@ -238,6 +237,8 @@ def load(folder: pathlib.Path) -> Loaded:
     result = read_result(folder)
     if result is None or "best_step" not in result:
         raise RunError(f"{folder} holds no finished run; train it first.")
+    if not result["best_step"]:
+        raise RunError(f"{folder} is a run without weights of its own, such as an ensemble; take a run that trains.")
     config = ConfigDict(tuples(read_config(folder)))
     classes = len(result["classes"])
     task = find_task(config.task.name)(config, np.full(classes, 1 / classes), result["steps"])
@@ -251,7 +252,7 @@ def read_config(folder: pathlib.Path) -> dict:
     """The config.json of a run. Raises RunError where it cannot be read."""
     path = folder / "config.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_object(path)
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read ({error}); delete its folder to run it again.") from error
 

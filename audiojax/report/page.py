@@ -17,9 +17,7 @@ from audiojax.report.table import Entry, Measure, Run
 from audiojax.writer import write_atomically
 
 MANY = 20  # classes; of more, the best and the worst 10
-REEVALUATE = (
-    "remove it and the run's result.json: the same command goes on from the newest checkpoint, and writes both."
-)
+REEVALUATE = "remove it and the run's result.json: the same command evaluates the newest checkpoint, and writes both."
 Table = tuple[list[str], list[list[str]]]  # header, lines
 
 
@@ -274,8 +272,8 @@ def read_curves(path: pathlib.Path, damaged: list[str]) -> dict[str, plots.Curve
             wrong.append(str(number))
     if wrong:
         damaged.append(
-            f"{path}, line {', '.join(wrong[:5])}{' …' * (len(wrong) > 5)} cannot be read; remove it: the curves are drawn"
-            " without it."
+            f"{path}, line {', '.join(wrong[:5])}{' …' * (len(wrong) > 5)} cannot be read; remove it: the curves are"
+            " drawn without it."
         )
     return {
         name: (np.array([step for step, _ in line]), np.array([value_R for _, value_R in line]))

@@ -16,16 +16,15 @@ def main() -> None:
     """Reads the command line and writes the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", help="its name, such as li_audioset, or its config file")
-    parser.add_argument("workdir", type=config_file.expand_home, help="folder of the table's runs")
-    parser.add_argument("file", type=config_file.expand_home, help="such as README.md")
+    parser.add_argument("workdir", help="folder of the table's runs")
+    parser.add_argument("file", help="such as README.md")
     arguments = parser.parse_args()
-    process.run(
-        lambda: put(arguments.study, pathlib.Path(arguments.workdir), pathlib.Path(arguments.file)), lambda: None
-    )
+    process.run(lambda: put(arguments.study, arguments.workdir, arguments.file), lambda: None)
 
 
-def put(study: str, workdir: pathlib.Path, file: pathlib.Path) -> None:
-    """Writes a study's table into a file. Raises AudiojaxError where it cannot."""
+def put(study: str, workdir: str, file: str) -> None:
+    """Writes a study's table into a file. Raises AudiojaxError or OSError where it cannot."""
+    workdir, file = (pathlib.Path(config_file.expand_home(path)) for path in (workdir, file))
     module = config_file.load(config_file.find(study if study.endswith(".py") else f"configs/{study}.py"))
     own = {row: config_file.config_of(module, row).to_dict() for row in module.ROWS}
     text = file.read_text(encoding="utf-8")

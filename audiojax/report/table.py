@@ -11,12 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from audiojax.writer import read_object
+
 PROTOCOLS = ("paper", "honest")  # first in every table, in this order; others follow by name
 UNPUBLISHED = (("accuracy",), ("mAUC", "mAP"))  # of a study without published scores: the first that the runs have
 TOGETHER = {"mAUC": ("mAP", "d_prime")}  # what a metric is always reported with
 JUDGED = ("frechet", "recognised", "taught")  # of what a GAN generates, wherever runs have them
 CLIPS = "_group"  # suffix of a metric over clips, their windows averaged
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters and lone surrogates
+CHOSEN = {"study", "row", "protocol", "seed", "replicas", "data.split_seed"}  # settings that tell runs apart
 KINDS = {  # of what result.json holds
     **dict.fromkeys(("metrics", "ci95", "per_class", "examples", "published", "time_s", "versions", "tables"), dict),
     **dict.fromkeys(("best_step", "classes", "notes", "skipped"), list),
@@ -101,34 +104,26 @@ def read_runs(workdir: pathlib.Path, rows: Container[str]) -> tuple[list[Run], l
         if row not in rows:
             continue
         try:
-            result = read_object(path)
+            result = printable(read_object(path))
             check(result)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             damaged.append(
-                f"{path} cannot be read ({type(error).__name__}: {error}); remove that file: the same command goes on from"
-                " the newest checkpoint, and evaluates again."
+                f"{path} cannot be read ({type(error).__name__}: {error}); remove that file: the same command evaluates"
+                " the newest checkpoint again."
             )
             continue
         beside = path.with_name("config.json")
         try:
-            config = read_object(beside)
+            config = printable(read_object(beside))
             split_seed, _ = int(config["data"]["split_seed"]), config["data"]["name"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             damaged.append(
-                f"{beside} cannot be read ({type(error).__name__}: {error}); remove that file and result.json beside it:"
-                " the same command goes on from the newest checkpoint, and writes both again."
+                f"{beside} cannot be read ({type(error).__name__}: {error}); remove that file and result.json beside"
+                " it: the same command evaluates the newest checkpoint, and writes both again."
             )
             continue
         runs.append(Run(path.parent, row, protocol, split_seed, config, result))
     return sorted(runs, key=lambda run: (run.row, protocol_order(run.protocol), run.split_seed)), damaged
-
-
-def read_object(path: pathlib.Path) -> dict:
-    """A JSON object, its strings `printable`. Raises ValueError or OSError where the file holds none."""
-    value = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(value, dict):
-        raise ValueError(f"it holds a {type(value).__name__}, not a dictionary")
-    return printable(value)
 
 
 def printable(tree):
@@ -339,9 +334,7 @@ def differences(config: dict, own: dict) -> list[str]:
     """What a run's config has in place of the study's own settings, in words."""
     ran, study = flat(config), flat(json.loads(json.dumps(own)))  # JSON has lists for tuples.
     said = []
-    for key in sorted(
-        (ran.keys() | study.keys()) - {"study", "row", "protocol", "seed", "replicas", "data.split_seed"}
-    ):
+    for key in sorted((ran.keys() | study.keys()) - CHOSEN):
         if key not in study:
             said.append(f"{key} is {ran[key]!r}, which the study does not set")
         elif key in ran and ran[key] != study[key]:
