@@ -137,7 +137,7 @@ def read_result(workdir: pathlib.Path) -> dict | None:
         return read_object(path) if path.exists() else None
     except (OSError, ValueError) as error:
         raise RunError(
-            f"{path} cannot be read ({error}); remove that file: the same command evaluates the newest checkpoint again."
+            f"{path} cannot be read ({error}); remove it: the same command evaluates the newest checkpoint again."
         ) from error
 
 

@@ -383,7 +383,7 @@ def add_media(media: dict, data: dict, sound: clips.Sound | str, clip: str, offs
     audio_T = None if isinstance(sound, str) else clips.cut(sound, clip, offset)
     if audio_T is None:
         return ""
-    key = f"{data['name']}/{data['variant']}/{sound.name}/{clip}@{offset}+{len(audio_T)}"
+    key = table.printable(f"{data['name']}/{data['variant']}/{sound.name}/{clip}@{offset}+{len(audio_T)}")
     if key not in media:
         media[key] = clips.media(audio_T, sound.sample_rate_hz)
     return key

@@ -100,7 +100,7 @@ def read_runs(workdir: pathlib.Path, rows: Container[str]) -> tuple[list[Run], l
     read, a sentence that says what repairs it."""
     runs, damaged = [], []
     for path in sorted(workdir.glob("*/*/split_*/result.json")):
-        row, protocol = path.parts[-4:-2]
+        row, protocol = path.parts[-4], printable(path.parts[-3])
         if row not in rows:
             continue
         try:

@@ -68,3 +68,13 @@ def test_the_picture_shows_range_and_choice(workdir):
 def test_studies_without_grids_have_none(tmp_path):
     page.write("study", {"row": {"published": {}}}, {}, tmp_path, tmp_path)
     assert not (tmp_path / "grid.md").exists()
+
+
+def test_runs_of_different_grids_leave_the_other_grids(workdir):
+    folder = workdir / "wide" / "paper" / "split_1"
+    result = result_of({"accuracy": [0.4, 0.7]}, settings={"optim.lr": [0.1, 0.2]})
+    write_run(folder, config_of("paper", split_seed=1), result)
+    rows = {name: {"published": {"test": {"accuracy": 0.85}}} for name in ("wide", "plain")}
+    sentences = page.write("study", rows, {}, workdir, workdir)
+    assert any("the runs of wide, paper have different grids" in sentence for sentence in sentences)
+    assert "| wide | honest |" in (workdir / "grid.md").read_text()

@@ -2,12 +2,12 @@
 
 import csv
 import io
+import json
 import math
 import statistics
 
 import pytest
 
-from audiojax.errors import RunError
 from audiojax.report import table
 from audiojax.report.table import Measure
 from tests.report.conftest import config_of, result_of, write_run
@@ -58,12 +58,30 @@ def test_finished_runs_are_found_in_order_and_others_are_not(workdir):
     assert runs[1].result["metrics"]["test"]["accuracy"] == [0.5, 0.6]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"metrics": {"test": {}}', b"\xff\xfe"])
-def test_a_broken_result_is_one_sentence(workdir, text):
+LISTS = ["metrics", "examples", "time_s", "published", "classes", "best_step", "notes", "skipped"]
+SHAPES = [json.dumps(result_of({"accuracy": [0.5]}) | {key: 5}) for key in LISTS]
+SHAPES += [json.dumps(result_of({"accuracy": [0.5]}) | {"metrics": {"test": wrong}}) for wrong in (5, ["accuracy"])]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"metrics": {"test": {}}', b"\xff\xfe", *SHAPES])
+def test_a_broken_result_leaves_the_other_runs_and_is_one_sentence(workdir, text):
     path = workdir / "a_1" / "paper" / "split_0" / "result.json"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(RunError, match=r"split_0/result\.json cannot be read .*delete its folder"):
-        table.read_runs(workdir, ROWS)[0]
+    runs, [sentence] = table.read_runs(workdir, ROWS)
+    assert [run[1:4] for run in runs] == [("a_1", "honest", 0), ("a_1", "honest", 1)]
+    assert sentence.startswith(f"{path} cannot be read (") and "\n" not in sentence
+    assert sentence.endswith("; remove that file: the same command evaluates the newest checkpoint again.")
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"data": []}', '{"data": {"name": "tones", "split_seed": "x"}}'])
+def test_a_broken_config_is_named_itself(workdir, text):
+    path = workdir / "a_1" / "honest" / "split_1" / "config.json"
+    path.write_text(text)
+    runs, [sentence] = table.read_runs(workdir, ROWS)
+    assert len(runs) == 2 and sentence.startswith(f"{path} cannot be read (")
+    assert "remove that file and result.json beside it" in sentence
+    path.unlink()
+    assert str(path) in table.read_runs(workdir, ROWS)[1][0]
 
 
 def test_numbers_over_seeds_and_splits(entries):
@@ -99,7 +117,7 @@ def test_a_row_without_a_run_stays_in_the_table(entries):
 def test_without_published_numbers_the_usual_metric_is_shown(tmp_path):
     put(tmp_path, "single", "honest", 0, result_of({"loss": [1.0], "accuracy": [0.5], "mAP": [0.3], "mAUC": [0.2]}))
     put(tmp_path, "tags", "honest", 0, result_of({"loss": [1.0], "mAP": [0.3], "mAUC": [0.2]}))
-    runs = table.read_runs(tmp_path, ("single", "tags"))
+    runs, _ = table.read_runs(tmp_path, ("single", "tags"))
     assert table.measures({}, runs[:1]) == [ACCURACY]
     assert table.measures({}, runs[1:]) == [Measure("test", "mAUC"), Measure("test", "mAP")]
 
@@ -197,8 +215,27 @@ def test_settings_that_are_not_the_configs_own_are_said(workdir):
     runs = table.read_runs(workdir, ROWS)[0]
     own = config_of("paper", select="loss")
     text = table.footnote(table.summarise(ROWS, runs), runs, {"a_1": own})
-    assert "Not as in the configs: select='loss' (now 'accuracy')" in text and "split_seed" not in text
+    assert "Not as in the configs: " in text and "select is 'accuracy' instead of the study's 'loss';" in text + ";"
+    assert "split_seed" not in text
     assert "Not as" not in table.footnote(table.summarise(ROWS, runs), runs, {})
+
+
+def test_a_setting_of_some_runs_is_said_in_words_with_their_number(workdir):
+    runs = table.read_runs(workdir, ROWS)[0]
+    shorter = runs[0]._replace(config=runs[0].config | {"steps": 60, "extra": [1]})
+    longer = runs[1]._replace(config=runs[1].config | {"steps": 800})
+    own = {"a_1": runs[1].config | {"steps": 800, "new": 0.0, "stages": ((1, 2),)}}
+    said = table.changed([shorter, longer._replace(config=longer.config | {"stages": [[1, 2]]})], own)
+    assert "steps is 60 instead of the study's 800 in 1 of 2 runs" in said
+    assert "extra is [1], which the study does not set in 1 of 2 runs" in said
+    assert "stages is not set instead of the study's [[1, 2]] in 1 of 2 runs" in said
+    assert "new" not in said and "(now" not in said
+
+
+def test_names_that_no_file_can_hold_are_escaped():
+    tree = {"caf\udce9": ["a\x00b", {"c": "d\ne"}, 5, None], "鳥 é": "plain"}
+    assert table.printable(tree) == {"caf\\udce9": ["a\\x00b", {"c": "d\\ne"}, 5, None], "鳥 é": "plain"}
+    json.dumps(table.printable(tree), ensure_ascii=False).encode()
 
 
 def test_the_gap_is_over_the_splits_that_both_protocols_have(tmp_path):
