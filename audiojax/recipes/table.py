@@ -72,15 +72,15 @@ def run(
         own = {row: config_file.config_of(study, row).to_dict() for row in study.ROWS}
         file = config_file.shown(study)
         damaged = page.write(config.study, study.ROWS, own, workdir, data_dir, file)
-        for sentence in damaged:
-            console.say(sentence)
     console.say(f"tables and pages: {workdir / 'table.md'}, table.csv, table.tex, report.html")
+    said = [f"{workdir / name}/" for names in failed.values() for name in names]
+    sentences = [f"the report lacks what is damaged: {text}" for text in damaged if not any(map(text.startswith, said))]
     if failed:
         count = sum(map(len, failed.values()))
         reasons = "; ".join(f"{', '.join(names)}: {why}" for why, names in failed.items())
-        raise RunError(f"{count} of {len(planned)} runs failed ({reasons}); the same command tries them again.")
-    if damaged:
-        raise RunError(f"the report is written without what is damaged: {' '.join(damaged)}")
+        sentences.insert(0, f"{count} of {len(planned)} runs failed ({reasons}); the same command tries them again.")
+    if sentences:
+        raise RunError(" ".join(sentences))
 
 
 def fail(failed: dict[str, list[str]], name: str, why: str) -> None:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from audiojax.duration import UNITS
 from audiojax.writer import read_object
 
 PROTOCOLS = ("paper", "honest")  # first in every table, in this order; others follow by name
@@ -333,8 +334,15 @@ def changed(runs: list[Run], own: dict[str, dict]) -> str:
 def differences(config: dict, own: dict) -> list[str]:
     """What a run's config has in place of the study's own settings, in words."""
     ran, study = flat(config), flat(json.loads(json.dumps(own)))  # JSON has lists for tuples.
-    said = []
-    for key in sorted((ran.keys() | study.keys()) - CHOSEN):
+    said, keys = [], (ran.keys() | study.keys()) - CHOSEN
+    units = [[unit for unit in UNITS if settings.get(unit)] for settings in (ran, study)]
+    if units[0] != units[1]:
+        length = lambda settings, units: " and ".join(f"{settings[unit]:g} {unit}" for unit in units) or "unset"
+        said, keys = (
+            [f"the duration is {length(ran, units[0])} instead of the study's {length(study, units[1])}"],
+            keys - {*UNITS},
+        )
+    for key in sorted(keys):
         if key not in study:
             said.append(f"{key} is {ran[key]!r}, which the study does not set")
         elif key in ran and ran[key] != study[key]:

@@ -232,6 +232,14 @@ def test_a_setting_of_some_runs_is_said_in_words_with_their_number(workdir):
     assert "new" not in said and "(now" not in said
 
 
+def test_another_duration_is_said_as_one_setting():
+    of = lambda **own: {"epochs": 0.0, "steps": 0, "examples": 0, "eval_every": 1.0} | own
+    assert table.differences(of(steps=60), of(epochs=12.0)) == [
+        "the duration is 60 steps instead of the study's 12 epochs"
+    ]
+    assert table.differences(of(steps=60), of(steps=800)) == ["steps is 60 instead of the study's 800"]
+
+
 def test_names_that_no_file_can_hold_are_escaped():
     tree = {"caf\udce9": ["a\x00b", {"c": "d\ne"}, 5, None], "鳥 é": "plain"}
     assert table.printable(tree) == {"caf\\udce9": ["a\\x00b", {"c": "d\\ne"}, 5, None], "鳥 é": "plain"}
