@@ -1,14 +1,19 @@
 """Starts an experiment: flags, then one recipe."""
+# ruff: noqa: E402 (signals are answered before the slow imports)
+
+from audiojax import process
+
+if __name__ == "__main__":
+    process.restart_with_malloc_set()
+    process.end_at_signals()
 
 import importlib
 import pathlib
-import sys
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from audiojax import command_line, grid
-from audiojax.errors import AudiojaxError, Interrupted
+from audiojax import command_line, config_file, duration, grid
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "configs/STUDY.py:ROW", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; one that exists is continued.")
@@ -26,46 +31,43 @@ LIST = flags.DEFINE_boolean(
 def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)
     config, overrides = CONFIG.value, config_flags.get_override_values(flags.FLAGS["config"])
+    study, row = command_line.study_and_row()
+    workdir, raw_dir, data_dir = (
+        pathlib.Path(config_file.expand_home(flag.value)) if flag.value else None
+        for flag in (WORKDIR, RAW_DIR, DATA_DIR)
+    )
+    if LIST.value:
+        command_line.list_rows(study, workdir)
+        return
     if REPLICAS.value is not None:
         config.replicas = overrides["replicas"] = REPLICAS.value
-    if LIST.value:
-        command_line.list_rows(config.study, WORKDIR.value)
-        return
-    command_line.check(config, WORKDIR.value)
-    if config.row:
+    config.study = config_file.name_of(study)
+    config_file.expand_paths(config)
+    if row:
+        duration.replace_duration(config, config_file.config_of(study, row), overrides)
+    command_line.check(config, workdir)
+    if row:
         grid.settle(config, overrides)
     # JAX is imported here, so that a mistake in the flags is answered at once.
+    command_line.import_jax()
     from audiojax import console, mesh
     from audiojax.data.prepared import default_data_dir
 
     mesh.start()
-    folders = dict(
-        workdir=pathlib.Path(WORKDIR.value),
-        raw_dir=pathlib.Path(RAW_DIR.value) if RAW_DIR.value else None,
-        data_dir=pathlib.Path(DATA_DIR.value) if DATA_DIR.value else default_data_dir(),
-    )
-    if config.row:
+    folders = dict(workdir=workdir, raw_dir=raw_dir, data_dir=data_dir or default_data_dir())
+    if row:
         recipe = importlib.import_module(f"audiojax.recipes.{config.recipe.name}")
         console.show(console.result_table(recipe.run(config, **folders)))
     else:
         from audiojax.recipes import table
 
-        table.run(config, overrides, {"rows": ROWS.value, "protocols": PROTOCOLS.value}, SPLITS.value, **folders)
+        table.run(study, config, overrides, {"rows": ROWS.value, "protocols": PROTOCOLS.value}, SPLITS.value, **folders)
+
+
+def log_folder() -> str | None:
+    """Where the traceback of an unforeseen error goes."""
+    return WORKDIR.value if flags.FLAGS.is_parsed() else None
 
 
 if __name__ == "__main__":
-    command_line.restart_with_malloc_set()
-    try:
-        app.run(main, flags_parser=command_line.parse)
-    except Interrupted as stopped:
-        print(f"audiojax: {stopped}", file=sys.stderr)
-        sys.exit(130)
-    except AudiojaxError as error:
-        print(f"audiojax: {error}", file=sys.stderr)
-        sys.exit(1)
-    except OSError as error:
-        print(f"audiojax: {error}; mend that and start the same command again, which goes on.", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("audiojax: stopped; the same command goes on, or prepares its data anew.", file=sys.stderr)
-        sys.exit(130)
+    process.run(lambda: app.run(main, flags_parser=command_line.parse), log_folder)

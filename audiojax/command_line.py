@@ -1,18 +1,19 @@
 """Reads the command line, and says in one sentence what is wrong with it."""
 
 import difflib
-import importlib
 import os
 import pathlib
 import pkgutil
+import re
 import sys
+from types import ModuleType
 
 import rich.console
 import rich.table
 from absl import flags
 from ml_collections import ConfigDict
 
-from audiojax import ranges, recipes
+from audiojax import config_file, ranges, recipes
 from audiojax.duration import unit_of
 from audiojax.errors import ConfigError
 
@@ -20,37 +21,33 @@ USAGE = (
     "python launch.py --config=configs/STUDY.py[:ROW] --workdir=DIR [--raw_dir=DIR] [--data_dir=DIR]"
     " [--config.KEY=VALUE]"
 )
-# Huge pages; nothing is given back to the system; one arena, because others do give back what is large.
-MALLOC = (
-    "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1000000000000:glibc.malloc.arena_max=1"
-)
-
-
-def restart_with_malloc_set() -> None:
-    """Starts this program anew, on Linux, with glibc told by `MALLOC` to keep memory; at once where it is told already.
-
-    XLA on CPU takes the memory of a step anew at every step, which from the system, in pages of 4 KiB, costs up to half
-    of its time. glibc reads its settings as a program starts. A GLIBC_TUNABLES that the user has set is left alone.
-    """
-    if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
-        os.environ["GLIBC_TUNABLES"] = MALLOC
-        os.execv(sys.executable, sys.orig_argv)
 
 
 def parse(argv: list[str]) -> list[str]:
     """Parses all flags, those of the config among them.
 
     Raises:
-      ConfigError: an unknown flag or key (with the nearest right one), a value of the wrong type, no such file,
-        arguments left over.
+      ConfigError: an unknown flag or key (with the nearest right one), a value of the wrong type, no config file or one
+        that cannot be used, arguments left over.
     """
-    study, _ = config_of(argv)
-    if study is not None and not pathlib.Path(study).is_file():
-        raise ConfigError(f"--config={study}: there is no such file; studies: {', '.join(studies())}.")
+    for argument in argv:
+        if argument.encode(errors="ignore").decode() != argument:
+            raise ConfigError(f"the argument {ascii(argument)[1:-1]} is not UTF-8; rename what it names.")
+    config = None
     try:
+        argv = flags.FLAGS.read_flags_from_files(argv, force_gnu=False)
+        places = [place for place, argument in enumerate(argv) if re.match("--?config(=|$)", argument)]
+        if len(places) > 1:
+            raise ConfigError("--config is given twice; take one file, and one row or all of them.")
+        for place in places:
+            _, equals, value = argv[place].partition("=")
+            file, colon, row = (value if equals else "".join(argv[place + 1 : place + 2])).partition(":")
+            path = config_file.find(file)
+            config = config_file.config_of(config_file.load(path), row if colon else None)
+            argv[place : place + (1 if equals else 2)] = [f"--config={path}{colon}{row}"]
         rest = flags.FLAGS(argv)
-    except (AttributeError, KeyError) as error:
-        raise ConfigError(wrong_key(argv)) from error
+    except (AttributeError, KeyError, IndexError) as error:
+        raise ConfigError(wrong_key(argv, config)) from error
     except (flags.Error, TypeError, ValueError) as error:
         raise ConfigError(str(error).strip().split("\n")[-1].rstrip(".") + "; see --help.") from error
     if len(rest) > 1:
@@ -60,38 +57,34 @@ def parse(argv: list[str]) -> list[str]:
     return rest
 
 
-def config_of(argv: list[str]) -> tuple[str | None, str | None]:
-    """File and row that --config names, with "=" or a space behind it; None where it does not."""
-    for argument, following in zip(argv[1:], [*argv[2:], ""]):
-        flag, equals, value = argument.partition("=")
-        if flag in ("--config", "-config"):
-            study, _, row = (value if equals else following).partition(":")
-            return study, row or None
-    return None, None
+def study_and_row() -> tuple[ModuleType, str | None]:
+    """What --config names, once `parse` has read it."""
+    path, colon, row = flags.FLAGS["config"].config_filename.partition(":")
+    return config_file.load(pathlib.Path(path)), row if colon else None
 
 
-def wrong_key(argv: list[str]) -> str:
-    """Names the first key on the command line that the study does not have, and the nearest that it has."""
-    study, row = config_of(argv)
-    known = flat_keys(importlib.import_module(f"configs.{pathlib.Path(study).stem}").get_config(row))
+def wrong_key(argv: list[str], config: ConfigDict) -> str:
+    """Names the first key on the command line that a config does not have, and the nearest that it has."""
+    known = flat_keys(config)
     for argument in argv[1:]:
-        key = argument.split("=")[0].removeprefix("--config.")
-        if argument.startswith("--config.") and key not in known:
+        flag, _, key = argument.split("=")[0].partition("config.")
+        if flag in ("-", "--", "-no", "--no") and key not in known:
             near = difflib.get_close_matches(key, known, 1, cutoff=0.4)
             return f"--config.{key}: there is no such key" + (f"; did you mean --config.{near[0]}?" if near else ".")
     return f"the config keys cannot be read; known: {', '.join(known)}."
 
 
 def flat_keys(config: ConfigDict, prefix: str = "") -> list[str]:
-    """Every key of a config, those of its sections as "section.key"."""
+    """Every key of a config, its sections and their keys as "section.key" among them."""
     keys = []
     for key, value in config.items():
-        keys += flat_keys(value, f"{prefix}{key}.") if isinstance(value, ConfigDict) else [prefix + key]
+        keys += [prefix + key, *(flat_keys(value, f"{prefix}{key}.") if isinstance(value, ConfigDict) else [])]
     return keys
 
 
 def check(config: ConfigDict, workdir: str | None) -> None:
-    """Raises ConfigError where a config cannot be launched: no workdir, recipe, or (of a row) single duration."""
+    """Raises ConfigError where a config cannot be launched: no workdir that can be written, no such recipe, or (of a
+    row) no single duration."""
     if not workdir:
         raise ConfigError(f"--workdir is missing; usage: {USAGE}")
     ranges.check(config)
@@ -104,19 +97,34 @@ def check(config: ConfigDict, workdir: str | None) -> None:
             raise ConfigError(f"--{given[0]} is for a table; leave :{config.row} out of --config, or the flag.")
     if config.replicas < 1 or config.seed < 0:
         raise ConfigError(f"replicas={config.replicas} must be at least 1 and seed={config.seed} at least 0.")
+    if not (config.row and os.path.exists(os.path.join(workdir, "result.json"))):  # A finished run is only read.
+        check_workdir(pathlib.Path(workdir))
 
 
-def studies() -> list[str]:
-    """The files of the studies."""
-    return [f"configs/{path.name}" for path in sorted(pathlib.Path("configs").glob("[!_]*_*.py"))]
+def check_workdir(workdir: pathlib.Path) -> None:
+    """Raises ConfigError where a folder is none, or can be neither made nor written."""
+    existing = next(path for path in (workdir, *workdir.absolute().parents) if os.path.lexists(path))
+    if not existing.is_dir():
+        raise ConfigError(f"--workdir={workdir}: {existing} is no folder; choose another one.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError(f"--workdir={workdir}: you may not write to {existing}; choose another folder.")
 
 
-def list_rows(study: str, workdir: str | None) -> None:
+def import_jax() -> None:
+    """Imports JAX. Raises ConfigError where a variable of the environment has a value that JAX refuses."""
+    try:
+        import jax  # noqa: F401
+    except ValueError as error:
+        given = ", ".join(f"{name}={value}" for name, value in os.environ.items() if name.startswith("JAX_"))
+        raise ConfigError(f"JAX cannot start with {given} ({error}); correct or unset that variable.") from error
+
+
+def list_rows(study: ModuleType, workdir: str | None) -> None:
     """Prints the rows of a study, their parameters, what was published of each, and what the runs in `workdir` scored
-    on test, under each protocol."""
+    on test, under each protocol; on stderr, which runs are damaged."""
     from audiojax.report import table as report  # It imports JAX, which no other command line has to wait for here.
 
-    rows = importlib.import_module(f"configs.{study}").ROWS
+    rows = study.ROWS
     published = {
         row: {
             f"{split} {metric}": f"{value:.4g}"
@@ -125,24 +133,28 @@ def list_rows(study: str, workdir: str | None) -> None:
         }
         for row, settings in rows.items()
     }
+    runs, damaged = report.read_runs(pathlib.Path(workdir), rows) if workdir else ([], [])
     ours = {
         entry.row: {
             f"{protocol} {measure}": report.spread(score._replace(interval=None))
             for protocol, outcome in entry.outcomes.items()
             for measure, score in outcome.scores.items()
         }
-        for entry in report.summarise(rows, report.read_runs(pathlib.Path(workdir), rows) if workdir else [])
+        for entry in report.summarise(rows, runs)
     }
     columns = lambda found: list(dict.fromkeys(column for values in found.values() for column in values))
     whose = "published" + (f", and ours in {workdir}" if workdir else "")
-    table = rich.table.Table(title=f"{study}: {whose}")
+    table = rich.table.Table(title=f"{config_file.name_of(study)}: {whose}")
     for column in ("row", "parameters", *columns(published), *columns(ours)):
         table.add_column(column, no_wrap=column in ("row", "parameters"))
     for row, settings in rows.items():
+        parameters = settings.get("parameters")
         cells = [published[row].get(column, "") for column in columns(published)]
         cells += [ours[row].get(column, "") for column in columns(ours)]
-        table.add_row(row, f"{settings['parameters']:,}", *cells)
+        table.add_row(row, "–" if parameters is None else f"{parameters:,}", *cells)
     console = rich.console.Console()
     if not console.is_terminal:
         console = rich.console.Console(width=200)
     console.print(table)
+    for sentence in damaged:
+        print(f"audiojax: {sentence}", file=sys.stderr)

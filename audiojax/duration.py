@@ -16,6 +16,28 @@ def unit_of(config) -> str:
     return given[0]
 
 
+def replace_duration(config, own, overrides: dict) -> None:
+    """Lets a duration among the overrides of a row's config take the place of the row's own.
+
+    In another unit than the row's it keeps the number of evaluations, where the overrides do not set eval_every.
+
+    Args:
+      config: the row's with the overrides. own: the row's without. overrides: flat key -> value.
+
+    Raises:
+      ConfigError: two durations among the overrides.
+    """
+    given = [unit for unit in UNITS if overrides.get(unit, 0) > 0]
+    if len(given) > 1:
+        flags = " and ".join(f"--config.{unit}={overrides[unit]:g}" for unit in given)
+        raise ConfigError(f"{flags}: the duration must be exactly one of epochs, steps and examples.")
+    before = [unit for unit in UNITS if own[unit] > 0]
+    if given:
+        config.update({unit: 0 for unit in UNITS if unit not in given})
+    if given and len(before) == 1 and given != before and "eval_every" not in overrides:
+        config.eval_every = own.eval_every / own[before[0]] * config[given[0]]
+
+
 def to_steps(amount: float, unit: str, batch_size: int, examples: int) -> int:
     """A number of epochs, steps or examples as whole steps, at least one."""
     examples_each = {"epochs": examples, "steps": batch_size, "examples": 1}[unit]

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from audiojax import errors, host
 from audiojax.errors import ConfigError
 from audiojax.host import cores
 
+PROCESSES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")  # of a run of several processes
 REPLICATED = PartitionSpec()
 STATE = PartitionSpec("replica")  # [replicas, ...]
 TRAIN = PartitionSpec(None, "replica", "data")  # [steps, replicas, batch, ...]
@@ -27,19 +29,59 @@ def start() -> None:
 
     The processes find each other by JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, else as the cluster
     (Slurm, TPU pod) tells; a single process stays alone. JAX_COMPILATION_CACHE_DIR moves the cache.
+
+    Raises:
+      ConfigError: a variable of the environment that cannot be, processes that do not meet, or no device.
     """
     if not jax.config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", str(host.user_folder("~/.cache/audiojax/xla")))
     if "JAX_NUM_CPU_DEVICES" not in os.environ:
         jax.config.update("jax_num_cpu_devices", cores())
+    elif (given := number("JAX_NUM_CPU_DEVICES")) < 1:
+        raise ConfigError(f"JAX_NUM_CPU_DEVICES={given} must be at least 1; correct or unset it.")
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    if "JAX_COORDINATOR_ADDRESS" in os.environ:
-        jax.distributed.initialize(
-            num_processes=int(os.environ["JAX_NUM_PROCESSES"]), process_id=int(os.environ["JAX_PROCESS_ID"])
-        )
-    elif int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1 or "," in os.environ.get("TPU_WORKER_HOSTNAMES", ""):
-        jax.distributed.initialize()
+    processes = processes_given()
+    try:
+        if processes or number("SLURM_STEP_NUM_TASKS", 1) > 1 or "," in os.environ.get("TPU_WORKER_HOSTNAMES", ""):
+            jax.distributed.initialize(**processes)
+            signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))  # JAX has put its own handler there.
+        jax.devices()
+    except (RuntimeError, AssertionError, ValueError) as error:
+        given = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("JAX_") and value]
+        why = (str(error).strip().splitlines() or ["none is found"])[0].rstrip(".")
+        raise ConfigError(
+            f"JAX cannot use its devices ({why[:300]}); look at {', '.join(given) or 'its installation'}."
+        ) from error
+
+
+def processes_given() -> dict[str, int]:
+    """The arguments of `jax.distributed.initialize` that the environment gives; {} where it gives none.
+
+    Raises:
+      ConfigError: some of the variables are missing, or cannot be.
+    """
+    missing = [name for name in PROCESSES if not os.environ.get(name)]
+    if len(missing) == len(PROCESSES):
+        return {}
+    if missing:
+        raise ConfigError(f"{', '.join(missing)} must be set too: several processes need {', '.join(PROCESSES)}.")
+    address, count, own = os.environ[PROCESSES[0]], number(PROCESSES[1]), number(PROCESSES[2])
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise ConfigError(f"{PROCESSES[0]}={address} must be HOST:PORT, such as localhost:1234.")
+    if not 0 <= own < count:
+        raise ConfigError(f"{PROCESSES[2]}={own} must be at least 0 and less than {PROCESSES[1]}={count}.")
+    return {"num_processes": count, "process_id": own}
+
+
+def number(variable: str, otherwise: int = 0) -> int:
+    """The whole number in a variable of the environment. Raises ConfigError where it is none."""
+    value = os.environ.get(variable) or str(otherwise)
+    try:
+        return int(value)
+    except ValueError as error:
+        raise ConfigError(f"{variable}={value} must be a whole number; correct or unset it.") from error
 
 
 def devices(cpu_devices: int) -> list[jax.Device]:

@@ -120,8 +120,8 @@ def check_owner(workdir: pathlib.Path, config: dict) -> None:
     if not path.exists():
         return
     try:
-        differing = differences(json.loads(path.read_text()), config)
-    except (OSError, ValueError, AttributeError) as error:
+        differing = differences(read_object(path), config)
+    except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read ({error}); {to_write_config_anew(workdir)}") from error
     if differing:
         more = f" and {len(differing) - 3} more differences" if len(differing) > 3 else ""
@@ -156,12 +156,20 @@ def read_result(workdir: pathlib.Path) -> dict | None:
     """The result of a finished run, or None. Raises RunError where it cannot be read."""
     path = workdir / "result.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        return read_object(path) if path.exists() else None
     except (OSError, ValueError) as error:
         raise RunError(
             f"{path} cannot be read ({error}); remove that file alone, and the run's command goes on from its"
             " checkpoints and writes it anew."
         ) from error
+
+
+def read_object(path: pathlib.Path) -> dict:
+    """A JSON object. Raises OSError or ValueError where the file holds none."""
+    value = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(value, dict):
+        raise ValueError(f"it holds a {type(value).__name__}, not a dictionary")
+    return value
 
 
 def logged_step(line: str) -> float:

@@ -26,7 +26,7 @@ import time
 
 import numpy as np
 
-from audiojax import command_line
+from audiojax import process
 from benchmarks.common import installed, measure, report
 from third_party.train import FRAMEWORKS
 
@@ -357,7 +357,7 @@ def draw_runs(runs: dict[str, dict[str, dict[str, float]]], path: pathlib.Path) 
 
 
 def main() -> None:
-    command_line.restart_with_malloc_set()
+    process.restart_with_malloc_set()
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # Several processes share a GPU.
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help=f"the rows {', '.join(QUICK)} alone, fewer rounds")

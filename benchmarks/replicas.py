@@ -9,7 +9,7 @@ import argparse
 import jax
 import numpy as np
 
-from audiojax import command_line, mesh
+from audiojax import mesh, process
 from audiojax.tasks.supervised import Task
 from benchmarks.common import measure, report
 from configs import fagan_gtzan
@@ -43,7 +43,7 @@ def step_of(row: str, replicas: int):
 
 
 def main() -> None:
-    command_line.restart_with_malloc_set()
+    process.restart_with_malloc_set()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="the small network alone, fewer rounds")
     quick = parser.parse_args().quick

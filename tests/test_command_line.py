@@ -26,8 +26,17 @@ WRONG = {
     "type": ([LI, "--workdir=x", "--config.optim.lr=high"], "could not convert string to float: 'high'"),
     "flag": ([LI, "--workdri=x"], "Unknown command line flag 'workdri'. Did you mean: workdir"),
     "argument": ([LI, "--workdir=x", "more"], "unexpected argument 'more'"),
-    "two durations": ([LI, "--workdir=x", "--config.steps=5"], "exactly one of epochs, steps and examples"),
+    "two durations": (
+        [LI, "--workdir=x", "--config.steps=5", "--config.epochs=2"],
+        "--config.epochs=2 and --config.steps=5: the duration must be exactly one of epochs, steps and examples",
+    ),
+    "no duration": ([LI, "--workdir=x", "--config.epochs=0"], "exactly one of epochs, steps and examples"),
     "no workdir": ([LI], "--workdir is missing"),
+    "empty workdir": ([LI, "--workdir="], "--workdir is missing"),
+    "workdir a file": ([LI, "--workdir=launch.py/a/b"], "launch.py is no folder; choose another one"),
+    "no home": ([LI, "--workdir=~no_such_user/a"], "there is no home folder for ~; set HOME"),
+    "two files": ([LI, LI, "--workdir=x"], "--config is given twice"),
+    "not UTF-8": ([LI, b"--workdir=caf\xe9"], "the argument --workdir=caf\\udce9 is not UTF-8"),
     "no config": (["--workdir=x"], "--config is missing"),
     "recipe": (
         [LI, "--workdir=x", "--config.recipe.name=soup"],
@@ -117,7 +126,7 @@ def test_every_row_has_a_config_that_is_json_and_locked(study):
 @pytest.mark.parametrize("own", [None, "glibc.malloc.check=0"])
 def test_it_starts_once_more_with_memory_kept_and_the_same_arguments(own):
     code = (
-        "import os, sys; from audiojax import command_line; command_line.restart_with_malloc_set();"
+        "import os, sys; from audiojax import process; process.restart_with_malloc_set();"
         "print(os.environ['GLIBC_TUNABLES'], sys.argv[1:])"
     )
     environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}

@@ -27,6 +27,8 @@ LEVEL = {  # a module imports from its own level's listed neighbours and from hi
     "ranges": 4,
     "command_line": 0,
     "inversion": 4,
+    "config_file": 5,
+    "process": 5,
     "models": 5,
     "frontend": 5,
     "augment": 5,

@@ -15,7 +15,7 @@ class Model(nn.Module):
       ("image",): x_BTF becomes x_BTF1, for 2D convolutions.
       ("sequence",): x_BTFC becomes x_BTF with the channels of all frequencies side by side.
       ("conv", filters, kernel, stride): convolution padded to ceil(T / stride), batch normalisation, ReLU, or a last
-        entry that names another activation of `flax.linen`, such as "leaky_relu".
+        entry that names another of `layers.ACTIVATIONS`, such as "leaky_relu".
       ("pool", width): maximum over windows of `width` that do not overlap; a remainder is dropped.
       ("recurrent", units): over time, from every step to every step.
       ("dropout", rate): of single values.
@@ -39,7 +39,7 @@ class Model(nn.Module):
 
         def activate(x, name="relu"):
             norm = layers.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)
-            return getattr(nn, name)(norm(x))
+            return layers.activation(name)(norm(x))
 
         x = x.astype(self.dtype)
         for name, *numbers in self.stages:

@@ -10,6 +10,10 @@ from flax.linen.dtypes import promote_dtype
 from jax.experimental.xla_metadata import set_xla_metadata
 
 EPSILON = 1e-5  # added to variances
+ACTIVATIONS = (  # of flax.linen, such as change no shape
+    *("celu", "elu", "gelu", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "leaky_relu", "log_sigmoid"),
+    *("log_softmax", "relu", "relu6", "selu", "sigmoid", "silu", "soft_sign", "softmax", "softplus", "swish", "tanh"),
+)
 
 
 def initialiser(name: str) -> Callable:
@@ -24,6 +28,13 @@ def initialiser(name: str) -> Callable:
     if "orthogonal" not in name:
         return init
     return lambda key, shape, dtype=jnp.float32: one_by_one(lambda key: init(key, shape, dtype))(key)
+
+
+def activation(name: str) -> Callable:
+    """One of `ACTIVATIONS` by name. Raises ValueError for another name."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"there is no activation {name!r}; activations: {', '.join(ACTIVATIONS)}")
+    return getattr(nn, name)
 
 
 def standardise(x: jax.Array, train: bool, momentum: float = 0.99) -> jax.Array:

@@ -27,7 +27,7 @@ from audiojax.evaluate import Scores, intervals
 from audiojax.lock import own_folder
 from audiojax.state import Best
 from audiojax.train import Trainer
-from audiojax.writer import Writer, differences, finite, provenance, read_result, to_write_config_anew
+from audiojax.writer import Writer, differences, finite, provenance, read_object, read_result, to_write_config_anew
 
 LABELS = "labels.csv"  # of a run that leaves labels for others
 FILES = ("split_file", "group_file")  # keys of config.data that name files that cut the data
@@ -288,6 +288,8 @@ def load(folder: pathlib.Path) -> Loaded:
     result = read_result(folder)
     if result is None or "best_step" not in result:
         raise RunError(f"{folder} holds no finished run; train it first.")
+    if not result["best_step"]:
+        raise RunError(f"{folder} is a run without weights of its own, such as an ensemble; take a run that trains.")
     config = ConfigDict(tuples(read_config(folder)))
     classes = len(result["classes"])
     if "prior" not in result and config.task.get("competition"):
@@ -309,9 +311,7 @@ def read_config(folder: pathlib.Path) -> dict:
 def read_json(path: pathlib.Path) -> dict:
     """A JSON file of a run. Raises RunError where it cannot be read, or holds no dictionary."""
     try:
-        if not isinstance(tree := json.loads(path.read_text(encoding="utf-8")), dict):
-            raise ValueError("it holds no dictionary")
-        return tree
+        return read_object(path)
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read ({error}); {to_write_config_anew(path.parent)}") from error
 

@@ -4,19 +4,20 @@ import difflib
 import importlib
 import pathlib
 import time
-import traceback
+from types import ModuleType
 
 import jax
 from ml_collections import ConfigDict
 
-from audiojax import console, grid, ranges
-from audiojax.duration import UNITS, unit_of
+from audiojax import config_file, console, grid, process, ranges
+from audiojax.duration import replace_duration, unit_of
 from audiojax.errors import AudiojaxError, ConfigError, Interrupted, RunError
 from audiojax.report import page
 from audiojax.writer import check_owner, read_result
 
 
 def run(
+    study: ModuleType,
     config: ConfigDict,
     overrides: dict,
     chosen: dict[str, list[str]],
@@ -30,22 +31,24 @@ def run(
     What fails is said and does not hold up the rest.
 
     Args:
-      config: the study's, without a row. overrides: flat key -> value, laid over every row's config.
+      study: its config file. config: the study's, without a row. overrides: flat key -> value, laid over every row's.
       chosen: "rows" and "protocols" to run; an empty list for all rows, or for those of `paper` and
         `honest` that the study has.
       splits: cuts of the data, by split_seed … split_seed+splits-1. Seeds are the config's replicas.
 
     Raises:
-      ConfigError: a row, protocol, key or duration that cannot be. RunError: runs have failed.
+      ConfigError: a row, protocol, key or duration that cannot be. RunError: runs failed, or are damaged.
     """
-    study = importlib.import_module(f"configs.{config.study}")
-    pending = []
-    for folder, row_config in plan(study, config, overrides, chosen, splits, workdir):
-        check_owner(folder, row_config.to_dict())
-        if not read_result(folder):
-            pending.append((folder, row_config))
+    planned, failed, pending = plan(study, config, overrides, chosen, splits, workdir), {}, []
+    for folder, row_config in planned:
+        try:
+            check_owner(folder, row_config.to_dict())
+            if not read_result(folder):
+                pending.append((folder, row_config))
+        except RunError as error:
+            fail(failed, str(folder.relative_to(workdir)), reason(error))
     console.say(f"{config.study}: {len(pending)} runs to do")
-    failed, started_s = {}, time.perf_counter()
+    started_s = time.perf_counter()
     with console.bar("run", len(pending)) as progress:
         for done, (folder, row_config) in enumerate(pending):
             name = str(folder.relative_to(workdir))
@@ -60,20 +63,30 @@ def run(
             except Exception as error:  # Such as a network that does not fit in memory: the other rows may.
                 if jax.process_count() > 1:
                     raise  # The other processes may be in the middle of that run, and would wait for this one.
-                failed.setdefault(reason(error), []).append(name)
-                console.say(f"{name} failed: {reason(error)}")
-                if not isinstance(error, AudiojaxError):
-                    traceback.print_exc()
+                foreseen = isinstance(error, (AudiojaxError, OSError))
+                fail(failed, name, reason(error) if foreseen else process.unforeseen(error, folder))
             jax.clear_caches()  # The programs of a finished run are of no use to the next.
+    damaged = []
     if jax.process_index() == 0:
         workdir.mkdir(parents=True, exist_ok=True)
-        own = {row: study.get_config(row).to_dict() for row in study.ROWS}
-        page.write(config.study, study.ROWS, own, workdir, data_dir)
+        own = {row: config_file.config_of(study, row).to_dict() for row in study.ROWS}
+        file = config_file.shown(study)
+        damaged = page.write(config.study, study.ROWS, own, workdir, data_dir, file)
     console.say(f"tables and pages: {workdir / 'table.md'}, table.csv, table.tex, report.html")
+    said = [f"{workdir / name}/" for names in failed.values() for name in names]
+    sentences = [f"the report lacks what is damaged: {text}" for text in damaged if not any(map(text.startswith, said))]
     if failed:
         count = sum(map(len, failed.values()))
         reasons = "; ".join(f"{', '.join(names)}: {why}" for why, names in failed.items())
-        raise RunError(f"{count} of {len(pending)} runs failed ({reasons}); the same command tries them again.")
+        sentences.insert(0, f"{count} of {len(planned)} runs failed ({reasons}); the same command tries them again.")
+    if sentences:
+        raise RunError(" ".join(sentences))
+
+
+def fail(failed: dict[str, list[str]], name: str, why: str) -> None:
+    """Says that a run has failed, and adds it to those that failed for the same reason."""
+    failed.setdefault(why, []).append(name)
+    console.say(f"{name} failed: {why}")
 
 
 def reason(error: Exception) -> str:
@@ -102,7 +115,7 @@ def plan(
         raise ConfigError("--protocols: data.split_file makes the cut under every protocol; take --protocols=honest.")
     usual = ("honest",) if config.data.split_file else ("paper", "honest")
     runs, rows = [], chosen["rows"] or known["rows"]
-    configs = {row: study.get_config(row) for row in rows}
+    configs = {row: config_file.config_of(study, row) for row in rows}
     own = {row: {key: overrides[key] for key in overrides if has(configs[row], key)} for row in rows}
     for key in overrides:
         without = [row for row in rows if key not in own[row]]
@@ -113,7 +126,7 @@ def plan(
     for row in rows:
         for protocol in chosen["protocols"] or [name for name in usual if name in known["protocols"]]:
             for split in range(splits):
-                row_config = laid_over(study.get_config(row), own[row] | {"protocol": protocol})
+                row_config = laid_over(configs[row], own[row] | {"protocol": protocol})
                 row_config.data.split_seed += split
                 ranges.check(row_config)
                 folder = workdir / row / protocol / f"split_{row_config.data.split_seed}"
@@ -129,18 +142,16 @@ def has(config: ConfigDict, key: str) -> bool:
     return last in config
 
 
-def laid_over(config: ConfigDict, overrides: dict) -> ConfigDict:
-    """A row's config with settings of its keys. A duration among them takes the place of the row's own; in another unit
-    than that it keeps the number of evaluations.
+def laid_over(own: ConfigDict, overrides: dict) -> ConfigDict:
+    """A copy of a row's config with settings of its keys. A duration among them takes the place of the row's own.
 
     Raises:
       ConfigError: a key that its grid sets, or two durations.
     """
-    unit, every = unit_of(config), config.eval_every / config[unit_of(config)]
-    if set(UNITS) & overrides.keys():
-        config.update(dict.fromkeys(UNITS, 0))
+    config = own.copy_and_resolve_references()
     config.update_from_flattened_dict(overrides)
+    config_file.expand_paths(config)
+    replace_duration(config, own, overrides)
+    unit_of(config)
     grid.settle(config, overrides)
-    if unit_of(config) != unit and "eval_every" not in overrides:
-        config.eval_every = every * config[unit_of(config)]
     return config

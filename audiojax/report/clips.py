@@ -9,6 +9,7 @@ import numpy as np
 from audiojax.data import prepared as prepared_data
 from audiojax.data import segments
 from audiojax.data.store import Index
+from audiojax.errors import DataError
 from audiojax.report import plots
 
 try:
@@ -65,7 +66,10 @@ def first_of_each(rank_N: np.ndarray, id_N: np.ndarray) -> list[int]:
 def open_sound(config: dict, data_dir: pathlib.Path) -> Sound | str:
     """The test split of a run's config, or the sentence why its examples have no picture and no sound."""
     data, without = config["data"], "The clips below are without picture and sound: "
-    prepared = prepared_data.find(data["name"], data["variant"], data_dir)
+    try:
+        prepared = prepared_data.find(data["name"], data["variant"], data_dir)
+    except DataError as error:
+        return f"{without}{error}"
     # A split file cuts its test clips from the split that the protocol trains on.
     split = data["protocols"][config["protocol"]]["train" if data["split_file"] else "test"]
     if prepared is None or split not in prepared.examples:
@@ -75,7 +79,10 @@ def open_sound(config: dict, data_dir: pathlib.Path) -> Sound | str:
     if encode_mp3 is None:
         return f"{without}soundfile cannot be imported here."
     window = segments.steps_of(data["segment"]["seconds"], prepared.sample_rate_hz, "seconds")
-    return Sound(split, prepared.inputs(split), prepared.index(split), prepared.sample_rate_hz, window)
+    try:
+        return Sound(split, prepared.inputs(split), prepared.index(split), prepared.sample_rate_hz, window)
+    except (DataError, OSError, ValueError, KeyError) as error:
+        return f"{without}{prepared.folder} cannot be read ({type(error).__name__}: {error})."
 
 
 def cut(sound: Sound, clip: str, offset: int) -> np.ndarray | None:

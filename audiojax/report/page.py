@@ -3,19 +3,21 @@
 import json
 import pathlib
 import shlex
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 
-from audiojax import metrics
+from audiojax import metrics, process
 from audiojax.durable import write_text
 from audiojax.errors import RunError
 from audiojax.report import clips, grids, plots, table
 from audiojax.report.table import Entry, Measure, Run
 
 MANY = 20  # classes; of more, the best and the worst 10
+REEVALUATE = "remove it and the run's result.json: the same command evaluates the newest checkpoint, and writes both."
 Table = tuple[list[str], list[list[str]]]  # header, lines
 
 
@@ -66,47 +68,67 @@ class Detail(NamedTuple):
     provenance: dict[str, str]
 
 
-def write(study: str, rows: dict, own: dict[str, dict], workdir: pathlib.Path, data_dir: pathlib.Path) -> None:
+def write(
+    study: str, rows: dict, own: dict[str, dict], workdir: pathlib.Path, data_dir: pathlib.Path, file: str = ""
+) -> list[str]:
     """Writes table.md, table.csv, table.tex and report.html into `workdir`, and grid.md where there are grids.
 
     Args:
       rows: the study's ROWS. own: row -> its config as the study has it. workdir: holds ROW/PROTOCOL/split_N.
-      data_dir: where its data set is prepared; pictures and sounds of clips come from there.
+      data_dir: where its data set is prepared; pictures and sounds of clips come from there. file: the study's.
 
-    Raises:
-      RunError: a file of a finished run that cannot be read.
+    Returns:
+      A sentence on everything that is damaged, and left out of them.
     """
-    runs = table.with_clips(rows, table.read_runs(workdir, rows))
+    runs, damaged = table.read_runs(workdir, rows)
+    runs = table.with_clips(rows, runs)
     entries = table.summarise(rows, runs)
     note = table.footnote(entries, runs, own)
-    texts = {"md": table.markdown(entries, note), "csv": table.csv(entries), "tex": table.latex(entries, note)}
-    for suffix, text in texts.items():
-        write_text(workdir / f"table.{suffix}", text)
+    texts = {"table.md": table.markdown(entries, note), "table.csv": table.csv(entries)}
+    texts["table.tex"] = table.latex(entries, note)
     wanted = list(entries[0].published) if entries else []
-    found = grids.summarise(runs, wanted[0]) if wanted else []
+    found = [
+        grid
+        for key in table.run_keys(runs)
+        for grid in attempt(lambda key=key: grids_of(runs, key, wanted), [], damaged)
+    ]
     if found:
-        write_text(workdir / "grid.md", grids.markdown(found))
-    write_text(workdir / "report.html", render(study, entries, wanted, runs, found, note, data_dir))
+        texts["grid.md"] = grids.markdown(found)
+    file = file or f"configs/{study}.py"
+    texts["report.html"] = render(study, file, entries, wanted, runs, found, note, data_dir, damaged)
+    for name, text in texts.items():
+        write_text(workdir / name, text.encode(errors="backslashreplace").decode())
+    return damaged
+
+
+def grids_of(runs: list[Run], key: tuple[str, str], wanted: list[Measure]) -> list[grids.Grid]:
+    """The grid of a row under a protocol, [] where it has none. Raises RunError where its runs have several."""
+    return grids.summarise([run for run in runs if (run.row, run.protocol) == key], wanted[0]) if wanted else []
+
+
+def attempt(read: Callable, otherwise, damaged: list[str]):
+    """What `read` returns; `otherwise` where it raises RunError, whose sentence is added to `damaged`."""
+    try:
+        return read()
+    except RunError as error:
+        damaged.append(str(error))
+        return otherwise
 
 
 def render(
     study: str,
+    file: str,
     entries: list[Entry],
     wanted: list[Measure],
     runs: list[Run],
     found: list[grids.Grid],
     note: str,
     data_dir: pathlib.Path,
+    damaged: list[str],
 ) -> str:
-    """The page. wanted: the table's measures. found: the grids among the runs."""
+    """The page. wanted: the table's measures. found: the grids among the runs. damaged: of which more may be found."""
     media = {}
-    sections = {
-        entry.row: [
-            detail([run for run in runs if (run.row, run.protocol) == (entry.row, protocol)], entry, data_dir, media)
-            for protocol in entry.outcomes
-        ]
-        for entry in entries
-    }
+    sections = {entry.row: details(runs, entry, file, data_dir, media, damaged) for entry in entries}
     shown = [m for m in wanted if any(entry.has(protocol, m) for entry in entries for protocol in entry.outcomes)]
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("audiojax.report", ""),
@@ -118,12 +140,12 @@ def render(
     return environment.get_template("page.html.jinja").render(
         study=study,
         entries=entries,
-        anchors={row: f"row-{number}" for number, (row, details) in enumerate(sections.items(), 1) if details},
+        anchors={entry.row: f"row-{number}" for number, entry in enumerate(entries, 1) if entry.outcomes},
         sections=sections,
         table=table.cells(entries),
         note=note,
         examples=example_counts(runs),
-        facts=facts(runs),
+        facts=facts(runs) + damaged,
         skipped=unique(tuple(item) for run in runs for item in run.result["skipped"]),
         overviews={str(m): plots.data_uri(plots.overview(entries, m)) for m in shown},
         grids=grids.cells(found) if found else None,
@@ -132,11 +154,26 @@ def render(
     )
 
 
-def detail(runs: list[Run], entry: Entry, data_dir: pathlib.Path, media: dict) -> Detail:
-    """What the page says of the runs of one row and protocol, in depth of the first; adds its clips to `media`."""
+def details(
+    runs: list[Run], entry: Entry, file: str, data_dir: pathlib.Path, media: dict, damaged: list[str]
+) -> list[Detail]:
+    """What the page says of a row, protocol after protocol; what cannot be said is added to `damaged`."""
+    said = []
+    for protocol in entry.outcomes:
+        own = [run for run in runs if (run.row, run.protocol) == (entry.row, protocol)]
+        try:
+            said.append(detail(own, entry, file, data_dir, media, damaged))
+        except Exception as error:  # Such as a result.json with lists of another length.
+            damaged.append(f"{own[0].folder} is not on the page: {process.unforeseen(error, own[0].folder)}.")
+    return said
+
+
+def detail(runs: list[Run], entry: Entry, file: str, data_dir: pathlib.Path, media: dict, damaged: list[str]) -> Detail:
+    """What the page says of the runs of one row and protocol, in depth of the first; adds its clips to `media`, and a
+    sentence on each of its files that cannot be read to `damaged`."""
     run, protocol = runs[0], runs[0].protocol
     config, result = run.config, run.result
-    curves = read_curves(run.folder / "metrics.jsonl")
+    curves = read_curves(run.folder / "metrics.jsonl", damaged)
     scores = entry.outcomes[protocol].scores
     selected, headline = config["select"], next(iter(scores), None)
     if headline and not headline.split.startswith("test"):  # Of a study that published no test score, ours.
@@ -149,6 +186,7 @@ def detail(runs: list[Run], entry: Entry, data_dir: pathlib.Path, media: dict) -
     classes, classes_shown = class_table(result["classes"], by_class) if by_class else (None, "")
     sound = clips.open_sound(config, data_dir)
     tables = {title: (of["header"], of["lines"]) for title, of in result.get("tables", {}).items()}
+    heard_samples = lambda: samples(run, sound.sample_rate_hz, media, damaged)
     return Detail(
         protocol=protocol,
         summary=f"{headline} {table.spread(scores[headline])}" if headline else "",
@@ -159,27 +197,34 @@ def detail(runs: list[Run], entry: Entry, data_dir: pathlib.Path, media: dict) -
         classes=classes,
         classes_shown=classes_shown,
         tables=tables,
-        pictures=pictures(run),
+        pictures=pictures(run, damaged),
         unit="of clips, their windows averaged" if f"loss{table.CLIPS}" in result["metrics"]["test"] else "",
-        samples=samples(run, sound.sample_rate_hz, media) if isinstance(sound, clips.Sound) else {},
-        examples=examples(run, sound, media) if by_class else {},
+        samples=heard_samples() if isinstance(sound, clips.Sound) else {},
+        examples=attempt(lambda: examples(run, sound, media), {}, damaged) if by_class else {},
         heard=heard(sound) if by_class else "",
-        command=command(run),
+        command=command(run, file),
         config=json.dumps(config, indent=2, ensure_ascii=False),
         provenance={"device": result["device"], "commit": result["commit"] or "–"} | result["versions"],
     )
 
 
-def pictures(run: Run) -> dict[str, str]:
-    """Of what a run left in plots/, each picture by its title. Raises RunError where it cannot be read."""
+def pictures(run: Run, damaged: list[str]) -> dict[str, str]:
+    """Of what a run left in plots/, each picture by its title."""
     drawn = {}
-    for path in sorted((run.folder / "plots").glob("*.npz")):
-        try:
-            with np.load(path) as arrays:
-                drawn |= DRAWN[path.stem](dict(arrays), run.result["classes"])
-        except (OSError, ValueError, KeyError) as error:
-            raise RunError(f"{path} cannot be read ({error}); delete its folder to run it again.") from error
+    for path in sorted((run.folder / "plots").glob("[!.]*.npz")):
+        draw = lambda of, path=path: DRAWN[path.stem](of, run.result["classes"])
+        drawn |= attempt(lambda path=path, draw=draw: read_arrays(path, REEVALUATE, draw), {}, damaged)
     return {title: plots.data_uri(figure) for title, figure in drawn.items()}
+
+
+def read_arrays(path: pathlib.Path, repair: str, use: Callable[[dict[str, np.ndarray]], Any]) -> Any:
+    """What `use` makes of the arrays in a file. Raises RunError, with what repairs it, where that fails."""
+    try:
+        with np.load(path) as arrays:
+            return use(dict(arrays))
+    except Exception as error:  # A damaged archive raises what its layers please.
+        why = (str(error).splitlines() or [""])[0]
+        raise RunError(f"{path} cannot be read ({type(error).__name__}: {why}); {repair}") from error
 
 
 def reconstructions(of: dict[str, np.ndarray], classes: list[str]) -> dict[str, Figure]:
@@ -206,21 +251,35 @@ def embedding(of: dict[str, np.ndarray], classes: list[str]) -> dict[str, Figure
 DRAWN = {"reconstructions": reconstructions, "first_layer": first_layer, "embedding": embedding}  # by file in plots/
 
 
-def read_curves(path: pathlib.Path) -> dict[str, plots.Curve]:
-    """metrics.jsonl as name -> (step [S], value [S, replicas]). Raises RunError where it cannot be read."""
-    points = {}
+def read_curves(path: pathlib.Path, damaged: list[str]) -> dict[str, plots.Curve]:
+    """metrics.jsonl as name -> (step [S], value [S, replicas]); lines that cannot be read are added to `damaged`."""
     try:
-        for line in path.read_text(encoding="utf-8").splitlines():
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        damaged.append(f"{path} cannot be read ({error}); the page is without its curves.")
+        return {}
+    points, wrong = {}, []
+    for number, line in enumerate(lines, 1):
+        try:
             values = json.loads(line)
-            step = values.pop("step")
+            step = float(values.pop("step"))
             for name, replicas in values.items():
-                points.setdefault(name, []).append((step, replicas))
-        return {
-            name: (np.array([step for step, _ in line]), np.array([replicas for _, replicas in line], float))
-            for name, line in points.items()
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{path} cannot be read ({error}); delete its folder to run it again.") from error
+                value_R, others = np.array(replicas, float), points.setdefault(name, [])
+                if value_R.ndim != 1 or (others and len(value_R) != len(others[0][1])):
+                    raise ValueError("not one value a replica")
+                others.append((step, value_R))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            wrong.append(str(number))
+    if wrong:
+        damaged.append(
+            f"{path}, line {', '.join(wrong[:5])}{' …' * (len(wrong) > 5)} cannot be read; remove it: the curves are"
+            " drawn without it."
+        )
+    return {
+        name: (np.array([step for step, _ in line]), np.array([value_R for _, value_R in line]))
+        for name, line in points.items()
+        if line
+    }
 
 
 def shown_of(runs: list[Run]) -> str:
@@ -264,18 +323,15 @@ def class_table(classes: list[str], by_class: dict) -> tuple[Table, str]:
 def examples(run: Run, sound: clips.Sound | str, media: dict) -> dict[str, list[Example]]:
     """The test examples of a run that are worth a look, by kind; their pictures and sounds go to `media`."""
     path, classes = run.folder / "predictions" / "test.npz", run.result["classes"]
-    try:
-        with np.load(path) as arrays:
-            id_N, offset_N, label, score = (arrays[name] for name in ("id", "offset", "label", "score"))
-    except (OSError, ValueError, KeyError) as error:
-        raise RunError(f"{path} cannot be read ({error}); delete its folder to run it again.") from error
+    columns = lambda of: [of[name] for name in ("id", "offset", "label", "score")]
+    id_N, offset_N, label, score = read_arrays(path, REEVALUATE, columns)
     score_NK = score if score.ndim == 2 else score[0]
 
     def example(row: int) -> Example:
         true = [label[row]] if label.ndim == 1 else np.flatnonzero(label[row])
         places = np.argsort(-score_NK[row], kind="stable")[:2]
         return Example(
-            id=str(id_N[row]) + at(sound, offset_N[row]),
+            id=table.printable(str(id_N[row])) + at(sound, offset_N[row]),
             media=add_media(media, run.config["data"], sound, str(id_N[row]), int(offset_N[row])),
             true=", ".join(classes[k] for k in true),
             places=[(classes[k], f"{score_NK[row, k]:.3f}") for k in places],
@@ -284,12 +340,13 @@ def examples(run: Run, sound: clips.Sound | str, media: dict) -> dict[str, list[
     return {kind: [example(row) for row in rows] for kind, rows in clips.choose(score_NK, label, id_N).items()}
 
 
-def samples(run: Run, sample_rate_hz: int, media: dict) -> dict[str, list[Sample]]:
+def samples(run: Run, sample_rate_hz: int, media: dict, damaged: list[str]) -> dict[str, list[Sample]]:
     """What a GAN generated of each class before its first step, halfway and at the step that validation chose.
 
     Each step once: of a GAN that was evaluated only before its first and after its last one there is no halfway.
     """
-    steps = sorted(int(path.stem.removeprefix("step_")) for path in (run.folder / "samples").glob("step_*.npz"))
+    numbers = [path.stem.removeprefix("step_") for path in (run.folder / "samples").glob("step_*.npz")]
+    steps = sorted(int(number) for number in numbers if number.isdecimal())
     chosen = run.result["best_step"][:1]
     if not steps or not set(chosen) <= {*steps}:
         return {}
@@ -298,14 +355,12 @@ def samples(run: Run, sample_rate_hz: int, media: dict) -> dict[str, list[Sample
     found = {name: [] for name in run.result["classes"]}
     for step, when in sorted(shown.items()):
         path = run.folder / "samples" / f"step_{step}.npz"
-        try:
-            with np.load(path) as arrays:
-                audio_KT = arrays["audio"]
-        except (OSError, ValueError, KeyError) as error:
-            raise RunError(f"{path} cannot be read ({error}); delete its folder to run it again.") from error
-        for name, audio_T in zip(found, audio_KT):
+        repair = "remove that file: the page takes another step, or goes without."
+        sounds = lambda of: [clips.media(audio_T, sample_rate_hz) for audio_T in of["audio"]]
+        read = lambda path=path, repair=repair, sounds=sounds: read_arrays(path, repair, sounds)
+        for name, sound in zip(found, attempt(read, [], damaged)):
             key = f"{run.row}/{run.protocol}/{name}@{step}"
-            media[key] = clips.media(audio_T, sample_rate_hz)
+            media[key] = sound
             found[name].append(Sample(key, f"{name}, {when} (step {step:,})"))
     return found
 
@@ -328,14 +383,15 @@ def add_media(media: dict, data: dict, sound: clips.Sound | str, clip: str, offs
     audio_T = None if isinstance(sound, str) else clips.cut(sound, clip, offset)
     if audio_T is None:
         return ""
-    key = f"{data['name']}/{data['variant']}/{sound.name}/{clip}@{offset}+{len(audio_T)}"
+    key = table.printable(f"{data['name']}/{data['variant']}/{sound.name}/{clip}@{offset}+{len(audio_T)}")
     if key not in media:
         media[key] = clips.media(audio_T, sound.sample_rate_hz)
     return key
 
 
-def command(run: Run) -> str:
-    """The command that makes this run again, where nothing but the row, the data and the seeds was set."""
+def command(run: Run, file: str) -> str:
+    """The command that makes this run again, where nothing but the row, the data and the seeds was set. file: of its
+    study."""
     config = run.config
     settings = {
         "protocol": config["protocol"],
@@ -344,7 +400,7 @@ def command(run: Run) -> str:
         "seed": config["seed"],
         "replicas": config["replicas"],
     }
-    flags = [f"--config=configs/{config['study']}.py:{config['row']}", "--workdir=DIR"]
+    flags = [f"--config={file}:{config['row']}", "--workdir=DIR"]
     return shlex.join(["python", "launch.py", *flags, *(f"--config.{key}={value}" for key, value in settings.items())])
 
 

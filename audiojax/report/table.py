@@ -4,20 +4,27 @@ import csv as csv_format
 import io
 import json
 import pathlib
+import re
 from collections import Counter
 from collections.abc import Container
 from typing import NamedTuple
 
 import numpy as np
 
-from audiojax.errors import RunError
-from audiojax.writer import differences, read_result
+from audiojax.duration import UNITS
+from audiojax.writer import read_object
 
 PROTOCOLS = ("paper", "honest")  # first in every table, in this order; others follow by name
 UNPUBLISHED = (("accuracy",), ("mAUC", "mAP"))  # of a study without published scores: the first that the runs have
 TOGETHER = {"mAUC": ("mAP", "d_prime")}  # what a metric is always reported with
 JUDGED = ("frechet", "recognised", "taught")  # of what a GAN generates, wherever runs have them
 CLIPS = "_group"  # suffix of a metric over clips, their windows averaged
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters and lone surrogates
+CHOSEN = {"study", "row", "protocol", "seed", "replicas", "data.split_seed"}  # settings that tell runs apart
+KINDS = {  # of what result.json holds
+    **dict.fromkeys(("metrics", "ci95", "per_class", "examples", "published", "time_s", "versions", "tables"), dict),
+    **dict.fromkeys(("best_step", "classes", "notes", "skipped"), list),
+}
 
 
 class Run(NamedTuple):
@@ -89,27 +96,54 @@ class Entry(NamedTuple):
         return protocol in self.outcomes and measure in self.outcomes[protocol].scores
 
 
-def read_runs(workdir: pathlib.Path, rows: Container[str]) -> list[Run]:
-    """The finished runs of these rows below `workdir`, by row, protocol and split seed.
-
-    Raises:
-      RunError: a config.json or result.json that cannot be read.
-    """
-    runs = []
-    for path in workdir.glob("*/*/split_*/result.json"):
-        row, protocol = path.parts[-4:-2]
+def read_runs(workdir: pathlib.Path, rows: Container[str]) -> tuple[list[Run], list[str]]:
+    """The finished runs of these rows below `workdir`, by row, protocol and split seed; also, of each that cannot be
+    read, a sentence that says what repairs it."""
+    runs, damaged = [], []
+    for path in sorted(workdir.glob("*/*/split_*/result.json")):
+        row, protocol = path.parts[-4], printable(path.parts[-3])
         if row not in rows:
             continue
         try:
-            result = read_result(path.parent)
-            config = json.loads(path.with_name("config.json").read_text(encoding="utf-8"))
-            split_seed, _ = config["data"]["split_seed"], result["metrics"]["test"]
+            result = printable(read_object(path))
+            check(result)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            damaged.append(
+                f"{path} cannot be read ({type(error).__name__}: {error}); remove that file: the same command evaluates"
+                " the newest checkpoint again."
+            )
+            continue
+        beside = path.with_name("config.json")
+        try:
+            config = printable(read_object(beside))
+            split_seed, _ = int(config["data"]["split_seed"]), config["data"]["name"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError(
-                f"{path} cannot be read ({type(error).__name__}: {error}); delete its folder to run it again."
-            ) from error
+            damaged.append(
+                f"{beside} cannot be read ({type(error).__name__}: {error}); remove that file and result.json beside"
+                " it: the same command evaluates the newest checkpoint, and writes both again."
+            )
+            continue
         runs.append(Run(path.parent, row, protocol, split_seed, config, result))
-    return sorted(runs, key=lambda run: (run.row, protocol_order(run.protocol), run.split_seed))
+    return sorted(runs, key=lambda run: (run.row, protocol_order(run.protocol), run.split_seed)), damaged
+
+
+def printable(tree):
+    """The same with escapes in place of control characters, and of what UTF-8 does not have."""
+    if isinstance(tree, dict):
+        return {printable(key): printable(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [printable(value) for value in tree]
+    return UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], tree) if isinstance(tree, str) else tree
+
+
+def check(result: dict) -> None:
+    """Raises TypeError, ValueError, KeyError or AttributeError where a result.json lacks what every table shows."""
+    for key, kind in KINDS.items():
+        if not isinstance(result.get(key, kind()), kind):
+            raise TypeError(f"{key} is no {kind.__name__}")
+    wanted = [Measure(split, metric) for split, of in result["metrics"].items() for metric in of]
+    outcome([Run(pathlib.Path(), "", "", 0, {}, result)], wanted)
+    result["metrics"]["test"], result["variant"]
 
 
 def protocol_order(name: str) -> tuple:
@@ -291,15 +325,40 @@ def footnote(entries: list[Entry], runs: list[Run], own: dict[str, dict]) -> str
 
 def changed(runs: list[Run], own: dict[str, dict]) -> str:
     """ " Not as in the configs: …", the settings that runs have changed, and in how many of them; "" where none."""
-    counts = Counter(
-        difference
-        for run in runs
-        for difference in differences(own.get(run.row, run.config), run.config)
-        if difference.split("=")[0] not in ("protocol", "seed", "replicas", "data.split_seed")
-    )
+    counts = Counter(difference for run in runs for difference in differences(run.config, own.get(run.row, run.config)))
     some = lambda count: "" if count == len(runs) else f" in {count} of {len(runs)} runs"
     listed = "; ".join(difference + some(count) for difference, count in counts.items())
     return f" Not as in the configs: {listed}." if listed else ""
+
+
+def differences(config: dict, own: dict) -> list[str]:
+    """What a run's config has in place of the study's own settings, in words."""
+    ran, study = flat(config), flat(json.loads(json.dumps(own)))  # JSON has lists for tuples.
+    said, keys = [], (ran.keys() | study.keys()) - CHOSEN
+    units = [[unit for unit in UNITS if settings.get(unit)] for settings in (ran, study)]
+    if units[0] != units[1]:
+        length = lambda settings, units: " and ".join(f"{settings[unit]:g} {unit}" for unit in units) or "unset"
+        said, keys = (
+            [f"the duration is {length(ran, units[0])} instead of the study's {length(study, units[1])}"],
+            keys - {*UNITS},
+        )
+    for key in sorted(keys):
+        if key not in study:
+            said.append(f"{key} is {ran[key]!r}, which the study does not set")
+        elif key in ran and ran[key] != study[key]:
+            said.append(f"{key} is {ran[key]!r} instead of the study's {study[key]!r}")
+        elif key not in ran and study[key]:  # A key that is newer than the run had its neutral value then.
+            said.append(f"{key} is not set instead of the study's {study[key]!r}")
+    return said
+
+
+def flat(config: dict, prefix: str = "") -> dict:
+    """Every setting of a config by its key, such as "optim.lr"."""
+    settings = {}
+    for key, value in config.items():
+        inside = flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {prefix + key: value}
+        settings |= inside
+    return settings
 
 
 def run_keys(runs: list[Run]) -> list[tuple[str, str]]:

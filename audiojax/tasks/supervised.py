@@ -165,7 +165,8 @@ def named(module, section: str, config):
     arguments, inputs = dict(config), INPUTS[module]
     name = arguments.pop("name", "")
     functions = {n: f for n, f in vars(module).items() if callable(f) and f.__module__ == module.__name__}
-    takes = lambda f: all(given.startswith(start) for given, start in zip(inspect.signature(f).parameters, inputs))
+    given = lambda f: list(inspect.signature(f).parameters)[: len(inputs)]
+    takes = lambda f: len(given(f)) == len(inputs) and all(map(str.startswith, given(f), inputs))
     known = [n for n, f in functions.items() if not n.startswith("_") and takes(f)]
     if name not in known:
         raise ConfigError(f"{section}.name={name!r} is unknown; known: {', '.join(sorted(known))}.")

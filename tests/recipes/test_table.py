@@ -3,14 +3,16 @@
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 
 import pytest
 
+from audiojax import config_file
 from audiojax.errors import ConfigError, RunError
-from audiojax.recipes import table
+from audiojax.recipes import single, table
 from configs import beyond_gtzan, fagan_gtzan, li_audioset, ntu_freesound, rit_nsynth
 from tests.conftest import ROOT, launch
 
@@ -19,7 +21,7 @@ ALL = {"rows": [], "protocols": []}
 
 
 def run(workdir, data_dir, chosen, splits=1, **overrides):
-    table.run(li_audioset.get_config(), SMALL | overrides, ALL | chosen, splits, workdir, None, data_dir)
+    table.run(li_audioset, li_audioset.get_config(), SMALL | overrides, ALL | chosen, splits, workdir, None, data_dir)
 
 
 def plan(study, overrides, chosen, splits, workdir):
@@ -116,12 +118,70 @@ def test_what_fails_is_said_and_the_rest_goes_on(data_dir, tmp_path):
     assert (broken / "result.json").exists() and other.stat().st_mtime_ns == finished
 
 
-def test_folder_of_other_settings_stops_the_table_before_anything_runs(data_dir, tmp_path):
-    chosen = {"rows": ["fc1"], "protocols": ["paper"]}
+def test_what_is_damaged_or_of_other_settings_fails_alone_and_before_the_training(data_dir, tmp_path, capsys):
+    """fc1's paper folder is another config's, its honest result is empty, fc2's predictions are damaged."""
+    chosen = {"rows": ["fc1", "fc2"]}
+    run(tmp_path, data_dir, chosen | {"protocols": ["honest"]})
+    other = tmp_path / "fc1" / "paper" / "split_0"
+    other.mkdir(parents=True)
+    (other / "config.json").write_text('{"seed": 3}')
+    result = tmp_path / "fc1" / "honest" / "split_0" / "result.json"
+    result.write_text("")
+    predictions = tmp_path / "fc2" / "honest" / "split_0" / "predictions" / "test.npz"
+    predictions.write_text("[]")
+    capsys.readouterr()
+    with pytest.raises(RunError, match="2 of 4 runs failed") as caught:
+        run(tmp_path, data_dir, chosen)
+    said = str(caught.value)
+    assert "fc1/paper/split_0 belongs to a run with" in said and "seed=3 (now 0)" in said
+    assert f"{result} cannot be read" in said and "remove it: the same command evaluates" in said
+    assert f"the report lacks what is damaged: {predictions} cannot be read" in said
+    shown = capsys.readouterr().err
+    assert (
+        shown.index("fc1/paper/split_0 failed: ") < shown.index("fc1/honest/split_0 failed: ") < shown.index("run 1 of")
+    )
+    assert (tmp_path / "fc2" / "paper" / "split_0" / "result.json").exists()
+    assert "| fc2 |" in (tmp_path / "table.md").read_text() and "test.npz" in (tmp_path / "report.html").read_text()
+
+    result.unlink()
+    predictions.parent.parent.joinpath("result.json").unlink()
+    predictions.unlink()
+    shutil.rmtree(other)
     run(tmp_path, data_dir, chosen)
-    with pytest.raises(RunError, match="fc1/paper/split_0 belongs to a run with seed=0 .now 3."):
-        run(tmp_path, data_dir, chosen | {"protocols": ["honest", "paper"]}, seed=3)
-    assert not (tmp_path / "fc1" / "honest").exists()
+    assert result.exists() and predictions.exists()
+
+
+def test_an_unforeseen_error_goes_to_the_log_of_its_run(data_dir, tmp_path, monkeypatch, capsys):
+    train = single.run
+
+    def fails(config, folder, *arguments):
+        if config.row == "fc1":
+            raise ZeroDivisionError("by nothing")
+        return train(config, folder, *arguments)
+
+    monkeypatch.setattr(single, "run", fails)
+    log = tmp_path / "fc1" / "paper" / "split_0" / "error.log"
+    with pytest.raises(
+        RunError, match="1 of 2 runs failed .*unforeseen ZeroDivisionError: by nothing; its traceback is"
+    ) as e:
+        run(tmp_path, data_dir, {"rows": ["fc1", "fc2"], "protocols": ["paper"]})
+    assert str(log) in str(e.value) and "raise ZeroDivisionError" in log.read_text()
+    assert "Traceback" not in capsys.readouterr().err
+    assert (tmp_path / "fc2" / "paper" / "split_0" / "result.json").exists()
+
+
+def test_a_file_elsewhere_trains_its_own_rows(data_dir, tmp_path):
+    """A copy of a study under its own name, with another rate."""
+    text = (ROOT / "configs" / "li_audioset.py").read_text()
+    path = tmp_path / "li_audioset.py"
+    path.write_text(text + "\n\nfor settings in ROWS.values():\n    settings['overrides'] |= {'optim': {'lr': 0.25}}\n")
+    study = config_file.load(path)
+    chosen = ALL | {"rows": ["fc1"], "protocols": ["paper"]}
+    table.run(study, config_file.config_of(study), SMALL, chosen, 1, tmp_path / "runs", None, data_dir)
+    config = json.loads((tmp_path / "runs" / "fc1" / "paper" / "split_0" / "config.json").read_text())
+    assert config["optim"]["lr"] == 0.25 and config["study"] == "li_audioset"
+    assert f"--config={path}:fc1" in (tmp_path / "runs" / "report.html").read_text()
+    assert "optim.lr" not in (tmp_path / "runs" / "table.md").read_text()
 
 
 def test_killed_table_does_nothing_twice_and_leaves_nothing_out(data_dir, tmp_path):
@@ -163,5 +223,5 @@ def test_where_every_run_fails_for_one_reason_it_is_said_once(tmp_path):
     ):
         settings = SMALL | {"data.variant": "released"}
         chosen = ALL | {"rows": ["fc1"]}
-        table.run(li_audioset.get_config(), settings, chosen, 1, workdir, tmp_path, tmp_path / "data")
+        table.run(li_audioset, li_audioset.get_config(), settings, chosen, 1, workdir, tmp_path, tmp_path / "data")
     assert "No run is finished yet" in (workdir / "table.md").read_text()

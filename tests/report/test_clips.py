@@ -68,3 +68,16 @@ def test_mp3_sounds_as_it_did(rate_hz, heard_hz):
     expected_T = 9000 * np.sin(2 * np.pi * 440 * np.arange(len(heard_T)) / heard_hz)
     middle = slice(heard_hz // 4, heard_hz * 3 // 4)
     assert np.abs(heard_T[middle] - expected_T[middle]).max() < 450  # 5 % of the peak
+
+
+def test_damaged_data_leaves_the_clips_without_sound(tmp_path):
+    write_tones(tmp_path)
+    [description] = (tmp_path / "tones").rglob("audiojax.json")
+    text = description.read_text()
+    for broken in ("", "[]", "{}"):
+        description.write_text(broken)
+        assert "cannot be read" in clips.open_sound(config_of("honest"), tmp_path)
+    description.write_text(text)
+    for path in set(description.parent.iterdir()) - {description}:
+        path.write_bytes(b"")
+    assert "cannot be read" in clips.open_sound(config_of("honest"), tmp_path)

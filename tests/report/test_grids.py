@@ -33,7 +33,7 @@ def workdir(tmp_path):
 
 
 def test_range_and_choice_of_every_grid(workdir):
-    paper, honest = grids.summarise(table.read_runs(workdir, {"wide", "plain"}), ACCURACY)
+    paper, honest = grids.summarise(table.read_runs(workdir, {"wide", "plain"})[0], ACCURACY)
     assert (paper.row, paper.protocol, paper.published, paper.chosen) == ("wide", "paper", 0.85, 1)
     assert (honest.protocol, honest.published, honest.test[honest.chosen]) == ("honest", None, 0.5)
     _, lines = grids.cells([paper, honest])
@@ -43,7 +43,7 @@ def test_range_and_choice_of_every_grid(workdir):
 def test_a_loss_is_chosen_where_it_is_least(tmp_path):
     result = result_of({"accuracy": [0.4, 0.7], "loss": [0.2, 0.9]}, settings={"optim.lr": [0.1, 0.2]})
     write_run(tmp_path / "wide" / "paper" / "split_0", config_of("paper", select="loss"), result)
-    (found,) = grids.summarise(table.read_runs(tmp_path, {"wide"}), ACCURACY)
+    (found,) = grids.summarise(table.read_runs(tmp_path, {"wide"})[0], ACCURACY)
     assert found.chosen == 0
 
 
@@ -58,7 +58,7 @@ def test_the_report_has_them(workdir):
 
 
 def test_the_picture_shows_range_and_choice(workdir):
-    found = grids.summarise(table.read_runs(workdir, {"wide", "plain"}), ACCURACY)
+    found = grids.summarise(table.read_runs(workdir, {"wide", "plain"})[0], ACCURACY)
     (axes,) = plots.grids(found).axes
     bars = [(round(bar.get_y(), 6), round(bar.get_y() + bar.get_height(), 6)) for bar in axes.patches]
     assert bars == [(0.5, 0.9), (0.4, 0.7)]
@@ -68,3 +68,13 @@ def test_the_picture_shows_range_and_choice(workdir):
 def test_studies_without_grids_have_none(tmp_path):
     page.write("study", {"row": {"published": {}}}, {}, tmp_path, tmp_path)
     assert not (tmp_path / "grid.md").exists()
+
+
+def test_runs_of_different_grids_leave_the_other_grids(workdir):
+    folder = workdir / "wide" / "paper" / "split_1"
+    result = result_of({"accuracy": [0.4, 0.7]}, settings={"optim.lr": [0.1, 0.2]})
+    write_run(folder, config_of("paper", split_seed=1), result)
+    rows = {name: {"published": {"test": {"accuracy": 0.85}}} for name in ("wide", "plain")}
+    sentences = page.write("study", rows, {}, workdir, workdir)
+    assert any("the runs of wide, paper have different grids" in sentence for sentence in sentences)
+    assert "| wide | honest |" in (workdir / "grid.md").read_text()

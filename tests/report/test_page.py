@@ -1,12 +1,12 @@
 """The page of a small study in a real browser: it opens, stays at home, plays, and no name breaks it."""
 
+import json
 import re
 import shutil
 
 import numpy as np
 import pytest
 
-from audiojax.errors import RunError
 from audiojax.report import page
 from tests.report.conftest import CLASSES, IDS, config_of, result_of, tone, write_run, write_tones
 
@@ -196,13 +196,66 @@ def test_the_same_runs_make_the_same_page(study, tmp_path):
     assert (study / "report.html").read_bytes() == before
 
 
+@pytest.mark.parametrize("text", [b"", b"{", b"\xff\xfe", b"PK\x03\x04 and nothing else"])
 @pytest.mark.parametrize("name", ["metrics.jsonl", "predictions/test.npz"])
-def test_a_broken_file_of_a_run_is_one_sentence(tmp_path, name):
+def test_a_broken_file_of_a_run_is_named_and_the_rest_is_written(tmp_path, name, text):
     write_study(tmp_path, tmp_path / "data")
     broken = tmp_path / "second" / "honest" / "split_0" / name
-    broken.write_text("{")
-    with pytest.raises(RunError, match=f"{name} cannot be read .*delete"):
-        page.write("study", ROWS, {}, tmp_path, tmp_path / "data")
+    broken.write_bytes(text)
+    damaged = page.write("study", ROWS, {}, tmp_path, tmp_path / "data")
+    written = (tmp_path / "report.html").read_text()
+    if name == "metrics.jsonl" and not text:  # as an ensemble leaves it
+        assert damaged == []
+        return
+    [sentence] = damaged
+    assert sentence.startswith(str(broken)) and "cannot be read" in sentence and "remove it" in sentence
+    assert name in written and written.count("<summary><b>") == 4
+    assert written.count("<h4>Least decided</h4>") == (3 if name == "predictions/test.npz" else 4)
+    assert "| second |" in (tmp_path / "table.md").read_text()
+
+
+def test_of_broken_lines_the_others_are_drawn(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    lines = ['{"step": 1, "train/loss": [1.0, 2.0]}', "[]", '{"step": 2, "train/loss": [1.0]}', '{"step": "x"}', "{"]
+    path.write_text("\n".join([*lines, '{"step": 3, "train/loss": [0.5, null], "valid/loss": [0.1]}']))
+    damaged = []
+    step_S, value_SR = page.read_curves(path, damaged)["train/loss"]
+    assert step_S.tolist() == [1, 3] and value_SR[0].tolist() == [1, 2] and value_SR[1, 0] == 0.5
+    [sentence] = damaged
+    assert sentence == f"{path}, line 2, 3, 4, 5 cannot be read; remove it: the curves are drawn without it."
+    path.unlink()
+    assert page.read_curves(path, damaged) == {} and "No such file" in damaged[1]
+
+
+def test_a_result_of_another_shape_leaves_the_other_rows(tmp_path):
+    write_study(tmp_path, tmp_path / "data")
+    folder = tmp_path / "second" / "honest" / "split_0"
+    result = json.loads((folder / "result.json").read_text())
+    (folder / "result.json").write_text(json.dumps(result | {"per_class": {"test": []}}))
+    [sentence] = page.write("study", ROWS, {}, tmp_path, tmp_path / "data")
+    assert sentence.startswith(f"{folder} is not on the page: unforeseen IndexError")
+    assert "IndexError" in (folder / "error.log").read_text()
+    assert (tmp_path / "report.html").read_text().count("<summary><b>") == 3
+
+
+def test_names_that_utf_8_lacks_are_on_the_page_and_in_the_table(tmp_path):
+    write_tones(tmp_path / "data")
+    label_N, names = np.arange(6) % 3, ["caf\udce9", "a\x00b", "line\nfeed"]
+    score_NK = np.eye(3, dtype=np.float32)[label_N]
+    rows = {"row": {"published": {}}}
+    result = result_of({"accuracy": [0.5], "loss": [1.0]}, classes=names, notes=["\udc80"])
+    folder = tmp_path / "row" / "caf\udce9" / "split_0"
+    write_run(folder, config_of("honest"), result, label_N, score_NK[None], [f"{name}\udce9" for name in IDS])
+    assert page.write("study", rows, {}, tmp_path, tmp_path / "data") == []
+    text = (tmp_path / "report.html").read_text()
+    assert "caf\\udce9" in text and "a\\x00b" in text and "\x00" not in text
+    assert "| caf\\udce9 |" in (tmp_path / "table.md").read_text()
+
+
+def test_the_command_names_the_file_given(tmp_path):
+    write_study(tmp_path, tmp_path / "data")
+    page.write("study", ROWS, {}, tmp_path, tmp_path / "data", "/elsewhere/my.py")
+    assert "--config=/elsewhere/my.py:row" in (tmp_path / "report.html").read_text()
 
 
 @pytest.fixture
@@ -247,11 +300,15 @@ def test_tables_and_pictures_of_recipes_are_on_the_page(recipes):
     assert "<h4>Classes" not in text and text.count("<h4>Scores</h4>") == 2
 
 
-def test_a_broken_picture_is_one_sentence(recipes):
+@pytest.mark.parametrize("text", [b"", b"{", b"PK\x03\x04"])
+def test_a_broken_picture_is_named_and_the_others_are_drawn(recipes, text):
     workdir, rows = recipes
-    (workdir / "spread" / "honest" / "split_0" / "plots" / "embedding.npz").write_text("{")
-    with pytest.raises(RunError, match="plots/embedding.npz cannot be read .*delete"):
-        page.write("study", rows, {}, workdir, workdir / "data")
+    plots = workdir / "spread" / "honest" / "split_0" / "plots"
+    (plots / "embedding.npz").write_bytes(text)
+    (plots / ".embedding.npz").write_bytes(text)  # left by a process that was killed
+    [sentence] = page.write("study", rows, {}, workdir, workdir / "data")
+    assert "plots/embedding.npz cannot be read" in sentence and "remove it and the run's result.json" in sentence
+    assert "<h4>First layer: what" in (workdir / "report.html").read_text()
 
 
 def test_a_study_that_never_ran_has_a_page(tmp_path):
@@ -284,5 +341,6 @@ def test_what_a_gan_generated_is_on_the_page(tmp_path):
     assert "halfway" not in text and text.count("<figure>") == 6
     (folder / "samples" / "step_40.npz").rename(folder / "samples" / "step_10.npz")
     (folder / "samples" / "step_10.npz").write_bytes(b"nothing")
-    with pytest.raises(RunError, match=r"step_10\.npz cannot be read"):
-        page.write("study", {"gan": {"published": {}}}, {}, tmp_path / "runs", tmp_path / "data")
+    [sentence] = page.write("study", {"gan": {"published": {}}}, {}, tmp_path / "runs", tmp_path / "data")
+    assert "step_10.npz cannot be read" in sentence and "remove that file" in sentence
+    assert (tmp_path / "runs" / "report.html").read_text().count("<figure>") == 6
