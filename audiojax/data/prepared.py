@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from audiojax.data import store
 from audiojax.errors import DataError
 
 DESCRIPTION = "audiojax.json"
+VERSION = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,18 +64,21 @@ class Prepared:
 
 def default_data_dir() -> pathlib.Path:
     """Where TFDS keeps its data sets, so that both find what either prepared."""
-    return pathlib.Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+    return pathlib.Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
 def find(name: str, variant: str, data_dir: pathlib.Path) -> Prepared | None:
-    """The newest prepared version of a data set in `data_dir`, or None."""
-    versions = sorted((data_dir / name / variant).glob(f"*/{DESCRIPTION}"))
+    """The newest prepared version of a data set in `data_dir`, or None.
+
+    Versions are folders such as 2.0.0; others, such as a copy named "2.0.0 (copy)", are none.
+    """
+    found = (data_dir / name / variant).glob(f"*/{DESCRIPTION}")
+    versions = [path for path in found if VERSION.fullmatch(path.parent.name)]
     if not versions:
         return None
+    newest = max(versions, key=lambda path: [int(number) for number in path.parent.name.split(".")])
     try:
-        fields = json.loads(versions[-1].read_text())
-        return Prepared(**fields | {"folder": versions[-1].parent, "step_shape": tuple(fields["step_shape"])})
+        fields = json.loads(newest.read_text())
+        return Prepared(**fields | {"folder": newest.parent, "step_shape": tuple(fields["step_shape"])})
     except (ValueError, TypeError, KeyError) as error:
-        raise DataError(
-            f"{versions[-1]} cannot be read ({error}); delete {versions[-1].parent} to prepare it again."
-        ) from error
+        raise DataError(f"{newest} cannot be read ({error}); delete {newest.parent} to prepare it again.") from error
