@@ -93,7 +93,7 @@ def read_runs(workdir: pathlib.Path, rows: Container[str]) -> list[Run]:
     """The finished runs of these rows below `workdir`, by row, protocol and split seed.
 
     Raises:
-      RunError: a config.json or result.json that cannot be read.
+      RunError: a config.json or result.json that cannot be read, or a run in another one's place.
     """
     runs = []
     for path in workdir.glob("*/*/split_*/result.json"):
@@ -104,10 +104,16 @@ def read_runs(workdir: pathlib.Path, rows: Container[str]) -> list[Run]:
             result = read_result(path.parent)
             config = json.loads(path.with_name("config.json").read_text(encoding="utf-8"))
             split_seed, _ = config["data"]["split_seed"], result["metrics"]["test"]
+            own_place = config["row"], config["protocol"], f"split_{split_seed}"
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(
                 f"{path} cannot be read ({type(error).__name__}: {error}); delete its folder to run it again."
             ) from error
+        if own_place != path.parts[-4:-1]:  # A copy would count twice.
+            raise RunError(
+                f"{path.parent} holds the run of {'/'.join(own_place)}, copied or moved; take it out of this table's"
+                " folder, or put it back to that place."
+            )
         runs.append(Run(path.parent, row, protocol, split_seed, config, result))
     return sorted(runs, key=lambda run: (run.row, protocol_order(run.protocol), run.split_seed))
 
