@@ -36,3 +36,10 @@ def test_tensorboard_starts_without_pytorch_and_leaves_it_importable(tmp_path):
     )
     assert done.stdout.split() == ["started", "imported"]
     assert list((tmp_path / "events").glob("events.*"))
+
+
+def test_the_commit_is_this_programs_own(monkeypatch, tmp_path):
+    """Not that of the repository in whose hook it runs."""
+    commit = provenance(jax.devices())["commit"]
+    monkeypatch.setenv("GIT_DIR", str(tmp_path))
+    assert provenance(jax.devices())["commit"] == commit
