@@ -4,6 +4,7 @@ import contextlib
 import importlib.metadata
 import json
 import math
+import os
 import pathlib
 import platform
 import subprocess
@@ -16,6 +17,7 @@ from audiojax import durable
 from audiojax.errors import RunError
 
 LOG = "metrics.jsonl"
+REEVALUATE = "remove it and result.json of that run: the same command evaluates its newest checkpoint and writes both."
 PACKAGES = ("audiojax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
 
 
@@ -172,6 +174,15 @@ def read_object(path: pathlib.Path) -> dict:
     return value
 
 
+def read_arrays(path: pathlib.Path, names: tuple[str, ...], repair: str) -> list[np.ndarray]:
+    """Arrays of a file that `Writer.arrays` wrote. Raises RunError, with what repairs it, where it cannot be read."""
+    try:
+        with np.load(path) as arrays:
+            return [arrays[name] for name in names]
+    except Exception as error:  # A damaged archive raises errors of many kinds.
+        raise RunError(f"{path} cannot be read ({type(error).__name__}: {error}); {repair}") from error
+
+
 def logged_step(line: str) -> float:
     """The step of a line of metrics.jsonl; infinity for one that was cut short."""
     try:
@@ -186,7 +197,10 @@ def provenance(devices: list[jax.Device]) -> dict:
     commit, versions = "", {"python": platform.python_version()}
     with contextlib.suppress(OSError):  # A host may have no git, and an installed copy no history.
         command, here = ["git", "describe", "--always", "--dirty"], pathlib.Path(__file__).parent
-        commit = subprocess.run(command, capture_output=True, text=True, cwd=here).stdout.strip()
+        # GIT_DIR and its like, set in a hook of another repository, would give that one's commit.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+        told = subprocess.run(command, capture_output=True, text=True, cwd=here, env=environment)
+        commit = told.stdout.strip()
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # A checkout need not be installed.
             versions[package] = importlib.metadata.version(package)

@@ -134,3 +134,10 @@ def test_a_log_cut_short_or_overwritten_is_kept_as_far_as_it_can_be_read(tmp_pat
     assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [1, 2]
     writer.arrays("samples/step_2", audio=np.zeros(3))
     assert os.listdir(tmp_path / "samples") == ["step_2.npz"]
+
+
+def test_the_commit_is_this_programs_own(monkeypatch, tmp_path):
+    """Not that of the repository in whose hook it runs."""
+    commit = provenance(jax.devices())["commit"]
+    monkeypatch.setenv("GIT_DIR", str(tmp_path))
+    assert provenance(jax.devices())["commit"] == commit

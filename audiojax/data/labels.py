@@ -50,13 +50,24 @@ def read(path: pathlib.Path, classes: list[str]) -> dict[str, Label]:
 def read_rows(path: pathlib.Path | str, strict: bool = False) -> tuple[list[dict[str, str]], str | None]:
     """The rows of a csv with a header, and which of its columns names clips, "clip" or "id"; None where none does.
 
-    strict: whether quotes must be closed. Raises DataError where it cannot be read.
+    strict: whether quotes must be closed. Raises DataError where it cannot be read, has a column twice, or a line has
+    more values than the header has columns.
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, strict=strict))
+            table = csv.DictReader(file, strict=strict)
+            header, rows = table.fieldnames or [], []
+            for row in table:
+                if any(row.pop(None, ())):
+                    raise DataError(
+                        f"{path}, line {table.line_num}: more values than the header has columns; put a value with a"
+                        " comma into quotes."
+                    )
+                rows.append(row)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as csv ({error}).") from error
+    if doubled := [name for name in header if name and header.count(name) > 1]:
+        raise DataError(f"{path} has the column {doubled[0]} twice; rename or remove one of them.")
     return rows, next((name for name in ("clip", "id") if rows and name in rows[0]), None)
 
 

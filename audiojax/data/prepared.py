@@ -125,7 +125,7 @@ def sha256(path: pathlib.Path) -> str:
 
 def default_data_dir() -> pathlib.Path:
     """Where TFDS keeps its data sets, so that both find what either prepared."""
-    return pathlib.Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+    return pathlib.Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
 def folder_of(name: str, variant: str, data_dir: pathlib.Path) -> pathlib.Path:

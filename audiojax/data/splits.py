@@ -87,6 +87,8 @@ def make_parts(prepared: Prepared, protocol, data) -> tuple[dict[str, Part], lis
     if unknown:
         raise ConfigError(f"data.exclude_classes names {unknown[0]!r}, which {prepared.name} does not have.")
     classes, notes = [name for name in prepared.classes if name not in data.exclude_classes], []
+    if not classes:
+        raise ConfigError(f"data.exclude_classes leaves no class of {prepared.name}.")
     whole, judged = {protocol[name]: None for name in PARTS}, protocol.get("judged", "")
     for split in whole:
         clips = keep_classes(open_clips(prepared, split), prepared.classes, classes)
@@ -142,7 +144,7 @@ def make_parts(prepared: Prepared, protocol, data) -> tuple[dict[str, Part], lis
             raise ConfigError(f"data.label_file is for single labels, and {prepared.name} has several a clip.")
         parts["train"], note = relabel(parts["train"], labels.read(data.label_file, classes), classes, data.label_file)
         notes.append(note)
-    for subset in set(data.subset_weights) - set(parts["train"].subset):
+    for subset in sorted(set(data.subset_weights) - set(parts["train"].subset)):
         notes.append(f"data.subset_weights: train has no example of the subset {subset}")
     parts["train"] = weigh(parts["train"], data.subset_weights)
     if not len(parts["train"].id) and (data.label_file or data.subset_weights):
@@ -286,6 +288,10 @@ def assign(clips: Part, table: dict[str, str], path: str, test_fold: str) -> tup
             raise ConfigError(f"data.test_fold={test_fold!r}: {path} has {', '.join(known)}, no folds.")
         parts = {name: select(clips, value == name) for name in PARTS}
         parts["valid"] = parts["valid"] if "valid" in known else None
+    elif set(known) & set(PARTS):
+        raise ConfigError(
+            f"{path} has the splits {', '.join(known)}; they must be train, valid and test, or else all be folds."
+        )
     elif test_fold in known:
         rest = select(clips, (value != "") & (value != test_fold))
         parts = {"train": rest, "valid": None, "test": select(clips, value == test_fold)}
@@ -322,10 +328,12 @@ def hide(part: Part, share: float, wrong: float, classes: int, seed: int) -> tup
     """
     if not (0 <= share <= 1 and 0 <= wrong <= 1 and part.label.ndim == 1):
         raise ConfigError(f"data.hide.share={share} and wrong={wrong} must be 0 … 1, of clips with a single label.")
+    if wrong and classes < 2:
+        raise ConfigError(f"data.hide.wrong={wrong} needs a second class to put in the first one's place.")
     rng = np.random.default_rng((seed, 0x41DE))
     ids = rng.permutation(np.unique(part.id[part.subset != HIDDEN]))
     hidden, mislabelled = (ids[: round(amount * len(ids))] for amount in (share, share * wrong))
-    shift = dict(zip(mislabelled, rng.integers(1, classes, len(mislabelled))))
+    shift = dict(zip(mislabelled, rng.integers(1, max(classes, 2), len(mislabelled))))
     label = (part.label + np.array([shift.get(clip, 0) for clip in part.id])) % classes
     subset = np.where(np.isin(part.id, hidden), HIDDEN, part.subset)
     note = f"{len(hidden)} clips of train count as {HIDDEN} (data.hide), {len(mislabelled)} of them under a wrong label"

@@ -12,6 +12,7 @@ from audiojax.errors import ConfigError, RunError
 from audiojax.evaluate import Scores
 from audiojax.lock import own_folder
 from audiojax.recipes import single
+from audiojax.writer import REEVALUATE, read_arrays
 
 MEANS = ("arithmetic", "geometric", "weighted")
 
@@ -38,7 +39,7 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     judged = {name: parts[name] for name in ("valid", "test")}
     found = {name: single.find_run(name, workdir, config, data.prepared) for name in config.recipe.members}
     member_MNK = {
-        name: np.concatenate([read_scores(folder, name, part) for folder, _ in found.values()])
+        name: np.concatenate([read_scores(folder, name, part, len(data.classes)) for folder, _ in found.values()])
         for name, part in judged.items()
     }
     weight_M = np.full(len(member_MNK["valid"]), 1 / len(member_MNK["valid"]))
@@ -63,22 +64,18 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     return single.close_folder(writer, workdir, result)
 
 
-def read_scores(folder: pathlib.Path, name: str, part: Part) -> np.ndarray:
+def read_scores(folder: pathlib.Path, name: str, part: Part, classes: int) -> np.ndarray:
     """Probabilities that a run gave to the examples of a part, all its replicas: float32 [replicas, N, K].
 
     Raises:
       RunError: the file cannot be read, or is of other examples or classes.
     """
     path = folder / "predictions" / f"{name}.npz"
-    try:
-        with np.load(path) as arrays:
-            known = np.array_equal(arrays["id"], part.id) and np.array_equal(arrays["offset"], part.offset)
-            same = known and np.array_equal(arrays["label"], part.label)
-            score = arrays["score"]
-    except (OSError, ValueError, KeyError) as error:
-        raise RunError(f"{path} cannot be read ({error}); run it again.") from error
-    if not same:
-        raise RunError(f"{path} is of other examples than this {name}; take members of one protocol, cut and data set.")
+    *columns, score = read_arrays(path, ("id", "offset", "label", "score"), REEVALUATE)
+    same = all(map(np.array_equal, columns, (part.id, part.offset, part.label)))
+    if not same or score.shape[-1] != classes:
+        what = "examples" if not same else "classes"
+        raise RunError(f"{path} is of other {what} than this {name}; take members of one protocol, cut and data set.")
     return score if score.ndim == 3 else score[None]
 
 

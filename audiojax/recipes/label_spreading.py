@@ -14,6 +14,7 @@ from audiojax.data import labels, splits
 from audiojax.errors import ConfigError, RunError
 from audiojax.lock import own_folder
 from audiojax.recipes import single
+from audiojax.writer import read_arrays
 
 PROMOTED = "promoted"  # subset of the clips that spreading promotes
 
@@ -116,11 +117,7 @@ def true_labels(config, data: single.Data, id_N: np.ndarray) -> np.ndarray:
 def read_latents(folder: pathlib.Path, id_N: np.ndarray) -> np.ndarray:
     """The latents that a run left of these clips: [N, L]. Raises RunError where it did not."""
     path = folder / "predictions" / "latents.npz"
-    try:
-        with np.load(path) as arrays:
-            known, latent = arrays["id"], arrays["latent"]
-    except (OSError, ValueError, KeyError) as error:
-        raise RunError(f"{path} cannot be read ({error}); recipe.encoder must be an autoencoder's run.") from error
+    known, latent = read_arrays(path, ("id", "latent"), "recipe.encoder must be an autoencoder's run, undamaged.")
     row = {clip: number for number, clip in enumerate(known)}
     if absent := [clip for clip in id_N if clip not in row]:
         raise RunError(
@@ -156,9 +153,13 @@ def spread(latent_ND: np.ndarray, own_N: np.ndarray, known_N: np.ndarray, settin
 
 
 def embed(latent_ND: np.ndarray, seed: int) -> np.ndarray:
-    """Two dimensions by t-SNE, of the first 50 principal components: [N, 2]."""
-    if len(latent_ND) < 5:
+    """Two dimensions by t-SNE, of the first 50 principal components: [N, 2]; zeros for fewer than five clips, or where
+    all latents are the same."""
+    # scikit-learn divides by the spread of the latents: without any, its compiled code ends the program.
+    if len(latent_ND) < 5 or not np.ptp(latent_ND, axis=0).any():
         return np.zeros((len(latent_ND), 2))
+    if latent_ND.shape[1] == 1:  # t-SNE starts from two principal components.
+        latent_ND = np.pad(latent_ND, ((0, 0), (0, 1)))
     components = min(50, *latent_ND.shape)
     pca = sklearn.decomposition.PCA(components, random_state=seed, svd_solver="randomized")
     tsne = sklearn.manifold.TSNE(perplexity=min(30, (len(latent_ND) - 1) / 3), random_state=seed, init="pca")

@@ -117,10 +117,17 @@ def read_runs(workdir: pathlib.Path, rows: Container[str]) -> tuple[list[Run], l
         try:
             config = printable(read_object(beside))
             split_seed, _ = int(config["data"]["split_seed"]), config["data"]["name"]
+            own_place = config["row"], config["protocol"], f"split_{split_seed}"
         except (OSError, ValueError, KeyError, TypeError) as error:
             damaged.append(
                 f"{beside} cannot be read ({type(error).__name__}: {error}); remove that file and result.json beside"
                 " it: the same command evaluates the newest checkpoint, and writes both again."
+            )
+            continue
+        if own_place != (row, protocol, path.parts[-2]):  # A copy would count twice.
+            damaged.append(
+                f"{path.parent} holds the run of {'/'.join(own_place)}, copied or moved; take it out of this table's"
+                " folder, or put it back to that place."
             )
             continue
         runs.append(Run(path.parent, row, protocol, split_seed, config, result))

@@ -46,6 +46,9 @@ def test_clip_and_label_suffice_and_other_columns_are_left_aside(tmp_path):
         ("clip,label,weight\n1,cat,-1\n", "line 2: the weight '-1' must be a number from 0 on"),
         ("clip,label,weight\n1,cat,inf\n", "line 2: the weight 'inf' must be a number from 0 on"),
         ('clip,label\n"1,cat\n', "cannot be read as csv"),
+        ("clip,label,weight\n1,cat,0,5\n", "line 2: more values than the header has columns; put a value with a comma"),
+        ("clip,label\n1,cat\n2,dog, big\n", "line 3: more values"),
+        ("clip,label,label\n1,cat,cow\n", "has the column label twice"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said(tmp_path, text, sentence):
@@ -53,6 +56,13 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path, text, sentence):
     path.write_text(text)
     with pytest.raises(DataError, match=sentence):
         labels.read(path, CLASSES)
+
+
+def test_empty_columns_at_the_end_are_left_aside(tmp_path):
+    """A spreadsheet adds them."""
+    path = tmp_path / "labels.csv"
+    path.write_text("clip,label,,\n1,cat,,\n2,cat,,,,\n")
+    assert labels.read(path, CLASSES) == {"1": labels.Label("cat"), "2": labels.Label("cat")}
 
 
 def test_a_file_that_is_absent_is_said(tmp_path):

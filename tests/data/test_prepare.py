@@ -66,3 +66,25 @@ def test_killed_preparation_of_another_release_starts_afresh(tmp_path):
         prepared_after("gtzan", tmp_path / "one", tmp_path, strict=True)
     data = prepared_after("gtzan", tmp_path / "two", tmp_path, strict=True)
     np.testing.assert_array_equal(inputs_by_id(data, "all")["a"], samples_of(2))
+
+
+def describe(folder):
+    """Writes the description of a prepared data set into `folder`."""
+    folder.mkdir(parents=True)
+    fields = dict(name="gtzan", variant="released", input="audio", step_shape=(), input_dtype="int16")
+    fields |= dict(sample_rate_hz=1, longest=1, multi_label=False, classes=[], examples={}, released_examples={})
+    prepared.Prepared(folder=folder, **fields, skipped=[], changes={}).save()
+
+
+def test_the_newest_version_is_found_by_number_and_copies_are_none(tmp_path):
+    for version in ("2.0.0", "10.0.0", "9.1.0", "9.1.0 (copy)", "99.old"):
+        describe(tmp_path / "gtzan" / "released" / version)
+    assert prepared.find("gtzan", "released", tmp_path).folder.name == "10.0.0"
+
+
+@pytest.mark.parametrize("value", ["", None])
+def test_an_empty_data_folder_of_the_environment_is_none(monkeypatch, value):
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    if value is not None:
+        monkeypatch.setenv("TFDS_DATA_DIR", value)
+    assert prepared.default_data_dir() == pathlib.Path("~/tensorflow_datasets").expanduser()

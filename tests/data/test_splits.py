@@ -356,3 +356,30 @@ def test_groups_are_joined_as_far_as_ties_lead(tied):
     _, component = scipy.sparse.csgraph.connected_components(graph, directed=False)
     for one, two in itertools.combinations(map(str, range(13)), 2):
         assert (joined.get(one, one) == joined.get(two, two)) == (component[int(one)] == component[int(two)])
+
+
+def test_split_names_of_other_programs_are_refused(nsynth, tmp_path):
+    """Such as "val", which would pass for a fold, whose clips would be trained on."""
+    path, ids = tmp_path / "splits.csv", nsynth.index("valid").id
+    names = ["train", "val", "test"]
+    path.write_text("clip,split\n" + "".join(f"{clip},{names[n % 3]}\n" for n, clip in enumerate(ids)))
+    for fold in ("", "test"):
+        with pytest.raises(ConfigError, match="has the splits test, train, val; they must be train, valid and test"):
+            parts_of(nsynth, NSYNTH, CUT, split_file=str(path), test_fold=fold)
+
+
+def test_hardly_any_class_left_is_said_or_served(nsynth):
+    one, none = tuple(nsynth.classes[1:]), tuple(nsynth.classes)
+    with pytest.raises(ConfigError, match="data.exclude_classes leaves no class of nsynth"):
+        parts_of(nsynth, NSYNTH, CUT, exclude_classes=none)
+    with pytest.raises(ConfigError, match="data.hide.wrong=0.5 needs a second class"):
+        parts_of(nsynth, NSYNTH, CUT, exclude_classes=one, hide={"share": 0.5, "wrong": 0.5})
+    parts, classes, _ = parts_of(nsynth, NSYNTH, CUT, exclude_classes=one, hide={"share": 0.5, "wrong": 0.0})
+    assert classes == nsynth.classes[:1] and (parts["train"].subset == splits.HIDDEN).any()
+
+
+def test_notes_are_in_one_order(nsynth):
+    """A set's order changes with PYTHONHASHSEED."""
+    weights = {f"subset {letter}": 1.0 for letter in "hgfedcba"}
+    *_, notes = parts_of(nsynth, NSYNTH, CUT, subset_weights=weights)
+    assert len(notes) == 8 and notes == sorted(notes)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
+from audiojax.data.splits import Part
 from audiojax.errors import ConfigError, RunError
 from audiojax.recipes import ensemble, single, table
 from configs import beyond_audioset
@@ -90,6 +91,41 @@ def test_what_cannot_be_averaged_is_said(members, data_dir):
         run(members, data_dir, "cut", members=folder, data__split_seed=1)
     with pytest.raises(RunError, match="valid.npz is of other examples than this valid"):
         run(members, data_dir, "share", members=folder, data__protocols__honest__valid_fraction=0.2)
+
+
+def scored(folder, classes=2):
+    """A run's predictions of three examples, and the part that they are of."""
+    label, number = np.array([0, 1, 1]), np.zeros(3, np.int64)
+    id_N = np.array(["a", "b", "c"])
+    part = Part("all", 1, id_N, id_N, id_N, label, number, number, number, number)
+    (folder / "predictions").mkdir(exist_ok=True)
+    columns = dict(id=part.id, offset=part.offset, label=part.label, score=np.full((3, classes), 1 / classes))
+    np.savez(folder / "predictions" / "test.npz", **columns)
+    return part
+
+
+DAMAGE = {
+    "empty": lambda content: b"",
+    "cut": lambda content: content[: len(content) // 2],
+    "cut at its end": lambda content: content[:-10],
+    "another file": lambda content: b"<html>",
+    "zeros": lambda content: bytes(len(content)),
+    "a byte flipped": lambda content: content[:200] + bytes([content[200] ^ 255]) + content[201:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_predictions_are_said(tmp_path, damage):
+    part, path = scored(tmp_path), tmp_path / "predictions" / "test.npz"
+    path.write_bytes(DAMAGE[damage](path.read_bytes()))
+    with pytest.raises(RunError, match="test.npz cannot be read .*; remove it and result.json of that run"):
+        ensemble.read_scores(tmp_path, "test", part, 2)
+
+
+def test_predictions_of_other_classes_are_said(tmp_path):
+    part = scored(tmp_path, classes=3)
+    with pytest.raises(RunError, match="test.npz is of other classes than this test"):
+        ensemble.read_scores(tmp_path, "test", part, 2)
 
 
 def test_a_table_plans_members_before_their_ensemble(tmp_path):

@@ -1,6 +1,8 @@
 """Labels spread over latents, from a made-up encoder's run, on the stand-in."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from audiojax.data import labels, prepared
 from audiojax.errors import ConfigError, RunError
 from audiojax.recipes import label_spreading, single
 from configs import ntu_freesound
-from tests.conftest import config_of
+from tests.conftest import ROOT, config_of
 
 SETTINGS = {"kernel": "rbf", "gamma": 20.0, "alpha": 0.2, "max_iter": 1000, "tol": 1e-3}
 
@@ -178,3 +180,21 @@ def test_result_says_what_it_was_made_of(table_dir, data_dir):
     _, folder = run(table_dir, data_dir, "spread_3")
     result = json.loads((folder / "result.json").read_text())
     assert result["encoder"].endswith("autoencoder/honest/split_0") and result["metrics"]["test"] == {}
+
+
+@pytest.mark.parametrize(
+    "latent_ND", [np.ones((12, 8)), np.full((12, 1), 0.1), np.zeros((4, 8)), np.repeat(np.eye(2), 6, 0)]
+)
+def test_latents_without_or_with_little_spread_are_embedded(latent_ND):
+    """Those of silent clips are all the same. In a process of its own, for scikit-learn may end it."""
+    code = f"""import numpy as np
+from audiojax.recipes.label_spreading import embed
+xy = embed(np.array({latent_ND.tolist()}), 0)
+assert xy.shape == ({len(latent_ND)}, 2) and np.isfinite(xy).all(), xy
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_latents_of_one_dimension_are_embedded():
+    assert np.isfinite(label_spreading.embed(np.arange(12.0)[:, None], 0)).all()

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import shutil
 import statistics
 
 import pytest
@@ -213,7 +214,7 @@ def test_nothing_at_all_is_still_a_table(tmp_path):
 
 def test_settings_that_are_not_the_configs_own_are_said(workdir):
     runs = table.read_runs(workdir, ROWS)[0]
-    own = config_of("paper", select="loss")
+    own = config_of("paper", select="loss") | {"row": "a_1"}
     text = table.footnote(table.summarise(ROWS, runs), runs, {"a_1": own})
     assert "Not as in the configs: " in text and "select is 'accuracy' instead of the study's 'loss';" in text + ";"
     assert "split_seed" not in text
@@ -253,3 +254,15 @@ def test_the_gap_is_over_the_splits_that_both_protocols_have(tmp_path):
                 put(tmp_path, "a_1", protocol, split, result_of({"accuracy": [value]}))
     entry, *_ = table.summarise(ROWS, table.read_runs(tmp_path, ROWS)[0])
     assert entry.gaps[ACCURACY] == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(
+    "place", ["a_1/honest/split_0.bak", "a_1/honest/split_7", "a_1/paper/split_0", "late/honest/split_0"]
+)
+def test_a_run_in_another_ones_place_is_refused(tmp_path, place):
+    """Such as a copy, which would count twice."""
+    put(tmp_path, "a_1", "honest", 0, result_of({"accuracy": [0.5]}))
+    shutil.copytree(tmp_path / "a_1/honest/split_0", tmp_path / place)
+    runs, damaged = table.read_runs(tmp_path, ROWS)
+    assert [run.folder for run in runs] == [tmp_path / "a_1/honest/split_0"]
+    assert f"{place} holds the run of a_1/honest/split_0, copied or moved; take it out" in damaged[0]
