@@ -23,6 +23,7 @@ ROWS = flags.DEFINE_list("rows", [], "Without a :ROW, the rows to run. Default: 
 PROTOCOLS = flags.DEFINE_list("protocols", [], "Without a :ROW, the protocols to run. Default: paper,honest.")
 SPLITS = flags.DEFINE_integer("splits", 1, "Without a :ROW, how many cuts of the data, from data.split_seed on.")
 REPLICAS = flags.DEFINE_integer("replicas", None, "Seeds in one program; short for --config.replicas.")
+VERIFY = flags.DEFINE_boolean("verify", False, "Compare all prepared data with its checksums first, however large.")
 LIST = flags.DEFINE_boolean(
     "list", False, "Print the study's rows, what was published of them and, with --workdir, ours; stop."
 )
@@ -55,13 +56,18 @@ def main(argv: list[str]) -> None:
 
     mesh.start()
     folders = dict(workdir=workdir, raw_dir=raw_dir, data_dir=data_dir or default_data_dir())
+    if VERIFY.value:
+        command_line.verify(config.data, folders["data_dir"])
     if row:
         recipe = importlib.import_module(f"audiojax.recipes.{config.recipe.name}")
         console.show(console.result_table(recipe.run(config, **folders)))
     else:
+        from audiojax import lock
         from audiojax.recipes import table
 
-        table.run(study, config, overrides, {"rows": ROWS.value, "protocols": PROTOCOLS.value}, SPLITS.value, **folders)
+        with lock.hold(workdir):
+            chosen = {"rows": ROWS.value, "protocols": PROTOCOLS.value}
+            table.run(study, config, overrides, chosen, SPLITS.value, **folders)
 
 
 def log_folder() -> str | None:

@@ -119,6 +119,15 @@ def import_jax() -> None:
         raise ConfigError(f"JAX cannot start with {given} ({error}); correct or unset that variable.") from error
 
 
+def verify(data: ConfigDict, data_dir: pathlib.Path) -> None:
+    """Compares every clip of the prepared data with its checksum. Raises DataError where one differs."""
+    from audiojax.data.prepared import find
+
+    if prepared := find(data.name, data.variant, data_dir):
+        prepared.verify(whole=True)
+        print(f"audiojax: {prepared.folder} is as it was prepared.", file=sys.stderr)
+
+
 def list_rows(study: ModuleType, workdir: str | None) -> None:
     """Prints the rows of a study, their parameters, what was published of each, and what the runs in `workdir` scored
     on test, under each protocol; on stderr, which runs are damaged."""

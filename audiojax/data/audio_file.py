@@ -7,7 +7,6 @@ an error. This module therefore reads the length in the header itself and compar
 import hashlib
 import io
 import math
-import pathlib
 import re
 import struct
 from collections.abc import Iterator
@@ -17,7 +16,6 @@ import numpy as np
 import soundfile
 import soxr
 
-EXTENSIONS = (".au", ".flac", ".mp3", ".ogg", ".wav")
 RATES_HZ = (1_000, 1_000_000)  # a header that says anything else is damaged
 BLOCK = 2**20  # samples
 MP3_RATES_HZ = (8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
@@ -75,21 +73,6 @@ CHUNKED = {
     b"8SVX": Chunks(">I", 4, 12, 2, (b"BODY",)),
     b"16SV": Chunks(">I", 4, 12, 2, (b"BODY",)),
 }
-
-
-def is_audio(name: str) -> bool:
-    """Whether a file of this name may be audio."""
-    return name.lower().endswith(EXTENSIONS)
-
-
-def read_within(folder: pathlib.Path, path: pathlib.Path) -> bytes:
-    """The bytes of a file. Raises ValueError: it cannot be read, or is a link that leads out of `folder`."""
-    try:
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise ValueError("a link that leads out of the release")
-        return path.read_bytes()
-    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
-        raise ValueError(f"cannot be read ({getattr(error, 'strerror', error)})") from error
 
 
 def decode(content: bytes, sample_rate_hz: int) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -12,7 +12,8 @@ import tensorflow_datasets as tfds
 
 from audiojax import durable
 from audiojax.data import datasets
-from audiojax.data.prepared import DESCRIPTION, VERSION, find, find_release, folder_of
+from audiojax.data.prepared import DESCRIPTION, VERSION, find, folder_of
+from audiojax.data.release import find_release
 from audiojax.errors import ConfigError, DataError
 
 

@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import pathlib
-import stat
 
 import numpy as np
 
@@ -16,7 +15,6 @@ from audiojax.errors import DataError
 DESCRIPTION = "audiojax.json"
 VERSION = "3.0.0"  # of the format on disk
 QUICK_BYTES = 2**28  # of inputs that are verified at every opening, which takes less than a second
-JUNK = ("Thumbs.db", "desktop.ini", "__MACOSX")  # left in folders by file managers, as are hidden files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,57 +143,3 @@ def find(name: str, variant: str, data_dir: pathlib.Path) -> Prepared | None:
         return Prepared(**fields | {"folder": path.parent, "step_shape": tuple(fields["step_shape"])})
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(f"{path} is damaged ({error}); delete {path.parent} and prepare {name} again.") from error
-
-
-def find_release(name: str, raw_dir: pathlib.Path | None) -> pathlib.Path | None:
-    """raw_dir/NAME, None without a raw_dir. Raises DataError where that folder is absent."""
-    if raw_dir is None:
-        return None
-    release = raw_dir / name
-    if not release.is_dir():
-        raise DataError(
-            f"--raw_dir={raw_dir} has no folder {name}; put the release there, or leave the flag out to use what is"
-            " prepared or to download it."
-        )
-    return release
-
-
-def fingerprint(release: pathlib.Path) -> str:
-    """A checksum of the names, sizes and times of all files below a folder, links followed, hidden files left out."""
-    found, seen = [], set()
-    for folder, folders, names in os.walk(release, followlinks=True):
-        own = os.stat(folder)
-        if is_again := (own.st_dev, own.st_ino) in seen:
-            folders.clear()  # A link has led back.
-        seen.add((own.st_dev, own.st_ino))
-        folders[:] = [name for name in folders if not is_junk(name)]
-        for name in () if is_again else names:
-            path = os.path.join(folder, name)
-            try:
-                status = os.stat(path)
-            except OSError:
-                continue  # a link to nothing
-            if stat.S_ISREG(status.st_mode) and not is_junk(name):
-                found.append((os.path.relpath(path, release), status.st_size, status.st_mtime_ns))
-    return hashlib.sha256(repr(sorted(found)).encode(errors="backslashreplace")).hexdigest()
-
-
-def is_junk(name: str) -> bool:
-    """Whether a file of this name is a file manager's, not a release's."""
-    return name.startswith(".") or name in JUNK
-
-
-def check_release(prepared: Prepared, release: pathlib.Path) -> None:
-    """Raises DataError where `release` is not what the data was prepared from."""
-    if prepared.release.get("fingerprint") != fingerprint(release):
-        source = prepared.release.get("folder")
-        if source is None:
-            differs = "a download"
-        elif source == str(release.resolve()):
-            differs = "this folder as it was before: names, sizes or times of its files have changed since"
-        else:
-            differs = f"{source}, whose files have other names, sizes or times"
-        raise DataError(
-            f"{prepared.folder} was not prepared from {release} but from {differs}; delete it to prepare the data anew,"
-            " choose another --data_dir, or leave --raw_dir out to use it as it is."
-        )

@@ -3,6 +3,7 @@
 import codecs
 import csv
 import functools
+import hashlib
 import io
 import itertools
 import os
@@ -13,10 +14,11 @@ from collections.abc import Callable, Collection, Iterator
 from typing import BinaryIO, NamedTuple, NoReturn
 
 from audiojax.data.archive import read_archive
-from audiojax.data.audio_file import EXTENSIONS
+from audiojax.data.prepared import Prepared
 from audiojax.errors import DataError
 
-CLIP_SUFFIXES = (*EXTENSIONS, ".tfrecord", ".tfrecord.gz")
+AUDIO_SUFFIXES = (".au", ".flac", ".mp3", ".ogg", ".wav")
+CLIP_SUFFIXES = (*AUDIO_SUFFIXES, ".tfrecord", ".tfrecord.gz")
 LEVELS = 3  # how deep a part of a release is looked for: folders within the release's folder, that one included
 # Besides names that begin with a dot; all are written by systems, none by whoever made the release.
 JUNK = ("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "lost+found", "icon\r")
@@ -116,6 +118,11 @@ def refuse(fault: str) -> NoReturn:
 def is_junk(name: str) -> bool:
     """Whether a file or folder of this name is hidden or a system's own, and passed over."""
     return (name.startswith(".") and name not in (".", "..")) or name.lower() in JUNK
+
+
+def is_audio(name: str) -> bool:
+    """Whether a file of this name may be audio."""
+    return name.lower().endswith(AUDIO_SUFFIXES)
 
 
 def is_clip(name: str) -> bool:
@@ -237,3 +244,52 @@ def decode_text(content: bytes) -> str:
     except UnicodeDecodeError as error:
         what = f"byte 0x{content[error.start]:02X} at position {error.start}"
         raise ValueError(f"its text is neither UTF-8 nor UTF-16 ({what}), so save it as UTF-8") from error
+
+
+def find_release(name: str, raw_dir: pathlib.Path | None) -> pathlib.Path | None:
+    """raw_dir/NAME, None without a raw_dir. Raises DataError where that folder is absent."""
+    if raw_dir is None:
+        return None
+    release = raw_dir / name
+    if not release.is_dir():
+        raise DataError(
+            f"--raw_dir={raw_dir} has no folder {name}; put the release there, or leave the flag out to use what is"
+            " prepared or to download it."
+        )
+    return release
+
+
+def fingerprint(release: pathlib.Path) -> str:
+    """A checksum of the names, sizes and times of all files below a folder, links followed, hidden files left out."""
+    found, seen = [], set()
+    for folder, folders, names in os.walk(release, followlinks=True):
+        own = os.stat(folder)
+        if is_again := (own.st_dev, own.st_ino) in seen:
+            folders.clear()  # A link has led back.
+        seen.add((own.st_dev, own.st_ino))
+        folders[:] = [name for name in folders if not is_junk(name)]
+        for name in () if is_again else names:
+            path = os.path.join(folder, name)
+            try:
+                status = os.stat(path)
+            except OSError:
+                continue  # a link to nothing
+            if stat.S_ISREG(status.st_mode) and not is_junk(name):
+                found.append((os.path.relpath(path, release), status.st_size, status.st_mtime_ns))
+    return hashlib.sha256(repr(sorted(found)).encode(errors="backslashreplace")).hexdigest()
+
+
+def check_release(prepared: Prepared, release: pathlib.Path) -> None:
+    """Raises DataError where `release` is not what the data was prepared from."""
+    if prepared.release.get("fingerprint") != fingerprint(release):
+        source = prepared.release.get("folder")
+        if source is None:
+            differs = "a download"
+        elif source == str(release.resolve()):
+            differs = "this folder as it was before: names, sizes or times of its files have changed since"
+        else:
+            differs = f"{source}, whose files have other names, sizes or times"
+        raise DataError(
+            f"{prepared.folder} was not prepared from {release} but from {differs}; delete it to prepare the data anew,"
+            " choose another --data_dir, or leave --raw_dir out to use it as it is."
+        )

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from audiojax import checkpoint, console, durable, evaluate, grid, metrics, tasks
 from audiojax import mesh as meshes
 from audiojax.data import prepared as prepared_data
-from audiojax.data import resident, splits
+from audiojax.data import release, resident, splits
 from audiojax.data.prepared import sha256
 from audiojax.duration import duration
 from audiojax.errors import ConfigError, DataError, NonFiniteError, RunError
@@ -403,14 +403,14 @@ def open_data(config, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> p
     name, variant = config.name, config.variant
 
     def make_ready():
-        release = prepared_data.find_release(name, raw_dir) if variant == "released" else None
+        source = release.find_release(name, raw_dir) if variant == "released" else None
         prepared = prepared_data.find(name, variant, data_dir)
         if prepared is None:
             console.say(f"preparing {name} ({variant}) in {data_dir}")
             prepare = import_tensorflow("audiojax.data.prepare", f"{name} ({variant}) is not prepared in {data_dir}")
             prepare.prepare(name, variant, raw_dir, data_dir, config.strict)
-        elif release:
-            prepared_data.check_release(prepared, release)
+        elif source:
+            release.check_release(prepared, source)
         if prepared:
             prepared.verify(whole=False)
 

@@ -10,6 +10,7 @@ import jax
 from ml_collections import ConfigDict
 
 from audiojax import config_file, console, grid, process, ranges
+from audiojax import mesh as meshes
 from audiojax.duration import replace_duration, unit_of
 from audiojax.errors import AudiojaxError, ConfigError, Interrupted, RunError
 from audiojax.report import page
@@ -39,14 +40,14 @@ def run(
     Raises:
       ConfigError: a row, protocol, key or duration that cannot be. RunError: runs failed, or are damaged.
     """
-    planned, failed, pending = plan(study, config, overrides, chosen, splits, workdir), {}, []
-    for folder, row_config in planned:
-        try:
-            check_owner(folder, row_config.to_dict())
-            if not read_result(folder):
-                pending.append((folder, row_config))
-        except RunError as error:
-            fail(failed, str(folder.relative_to(workdir)), reason(error))
+    planned, failed = plan(study, config, overrides, chosen, splits, workdir), {}
+    meshes.agree("the table's runs", {"runs": [str(folder) for folder, _ in planned]})
+    # One process looks, for another host may not see yet what was written last.
+    states = meshes.by_first(lambda: [look(folder, row_config) for folder, row_config in planned])
+    for (folder, _), state in zip(planned, states):
+        if isinstance(state, str):
+            fail(failed, str(folder.relative_to(workdir)), state)
+    pending = [planned_run for planned_run, state in zip(planned, states) if state is False]
     console.say(f"{config.study}: {len(pending)} runs to do")
     started_s = time.perf_counter()
     with console.bar("run", len(pending)) as progress:
@@ -81,6 +82,15 @@ def run(
         sentences.insert(0, f"{count} of {len(planned)} runs failed ({reasons}); the same command tries them again.")
     if sentences:
         raise RunError(" ".join(sentences))
+
+
+def look(folder: pathlib.Path, config: ConfigDict) -> bool | str:
+    """Whether a run is finished, or why it cannot be told or done."""
+    try:
+        check_owner(folder, config.to_dict())
+        return bool(read_result(folder))
+    except RunError as error:
+        return reason(error)
 
 
 def fail(failed: dict[str, list[str]], name: str, why: str) -> None:

@@ -11,7 +11,8 @@ import pytest
 import scipy.signal
 import soundfile
 
-from audiojax.data.audio_file import decode, is_audio, read_within
+from audiojax.data.audio_file import decode
+from audiojax.data.release import is_audio
 
 RATE_HZ = 22_050
 RNG = np.random.default_rng(0)
@@ -405,25 +406,6 @@ def test_any_bytes_are_decoded_or_refused(head, kept, edits, tail):
         assert str(error)
     else:
         assert audio.dtype == np.int16 and audio.ndim == 1 and len(audio) and isinstance(changes, tuple)
-
-
-def test_files_are_read_within_their_folder_alone(tmp_path):
-    release, outside = tmp_path / "release", tmp_path / "outside.wav"
-    release.mkdir()
-    outside.write_bytes(b"outside")
-    (release / "file.wav").write_bytes(b"inside")
-    (release / "link.wav").symlink_to("file.wav")
-    (release / "out.wav").symlink_to(outside)
-    (release / "broken.wav").symlink_to("nowhere")
-    (release / "circle.wav").symlink_to("circle.wav")
-    (tmp_path / "alias").symlink_to(release)
-    for folder in (release, tmp_path / "alias"):
-        assert read_within(folder, folder / "file.wav") == read_within(folder, folder / "link.wav") == b"inside"
-        with pytest.raises(ValueError, match="a link that leads out of the release"):
-            read_within(folder, folder / "out.wav")
-        for name in ("broken.wav", "circle.wav", "absent.wav"):
-            with pytest.raises(ValueError, match="cannot be read"):
-                read_within(folder, folder / name)
 
 
 def test_audio_files_are_known_by_their_extension():

@@ -10,7 +10,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from audiojax.data import prepared, store
+from audiojax.data import prepared, release, store
 from audiojax.data.prepare import prepare
 from audiojax.errors import DataError
 from audiojax.recipes import single
@@ -108,7 +108,7 @@ def section(**overrides):
 
 
 def test_another_release_is_refused_however_it_differs(copy):
-    release, open_data = copy / "raw" / "gtzan", lambda raw: single.open_data(section(), raw, copy / "data")
+    source, open_data = copy / "raw" / "gtzan", lambda raw: single.open_data(section(), raw, copy / "data")
     assert open_data(copy / "raw").examples == open_data(None).examples == {"all": 3}
     moved = copy / "elsewhere"
     shutil.copytree(copy / "raw", moved)  # with the times of its files
@@ -117,9 +117,9 @@ def test_another_release_is_refused_however_it_differs(copy):
     with pytest.raises(DataError, match="nowhere has no folder gtzan"):
         open_data(copy / "nowhere")
 
-    times = os.stat(release / "pop" / "1.wav")
-    (release / "pop" / "1.wav").write_bytes(track(9))
-    assert os.stat(release / "pop" / "1.wav").st_size == times.st_size
+    times = os.stat(source / "pop" / "1.wav")
+    (source / "pop" / "1.wav").write_bytes(track(9))
+    assert os.stat(source / "pop" / "1.wav").st_size == times.st_size
     with pytest.raises(DataError, match="was not prepared from .*names, sizes or times.*or leave --raw_dir out"):
         open_data(copy / "raw")
     for change in (
@@ -146,9 +146,9 @@ def test_links_that_lead_back_end(tmp_path):
     write_files(tmp_path / "raw", {"pop/a.wav": b"1"})
     (tmp_path / "raw" / "pop" / "loop").symlink_to(tmp_path / "raw")
     (tmp_path / "raw" / "pop" / "nowhere").symlink_to(tmp_path / "absent")
-    one = prepared.fingerprint(tmp_path / "raw")
+    one = release.fingerprint(tmp_path / "raw")
     assert (
-        one == prepared.fingerprint(tmp_path / "raw") != prepared.fingerprint(tmp_path / "raw" / "pop" / "loop" / "pop")
+        one == release.fingerprint(tmp_path / "raw") != release.fingerprint(tmp_path / "raw" / "pop" / "loop" / "pop")
     )
 
 

@@ -11,7 +11,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from audiojax.data import store
-from audiojax.data.prepared import VERSION, Prepared, fingerprint
+from audiojax.data.prepared import VERSION, Prepared
+from audiojax.data.release import fingerprint
 from audiojax.data.store import Example, Item
 from audiojax.errors import DataError
 

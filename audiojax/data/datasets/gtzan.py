@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import tensorflow_datasets as tfds
 
-from audiojax.data.audio_file import decode, is_audio
+from audiojax.data.audio_file import decode
 from audiojax.data.datasets.base import AudioBuilder, Example, Item, unreadable
 from audiojax.data.datasets.synthesiser import Style, Timbre, perform
-from audiojax.data.release import File, find_part, list_files
+from audiojax.data.release import File, find_part, is_audio, list_files
 from audiojax.errors import DataError
 
 SAMPLE_RATE_HZ = 22_050

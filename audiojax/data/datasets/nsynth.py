@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import tensorflow_datasets as tfds
 
-from audiojax.data.audio_file import is_audio, read_samples
+from audiojax.data.audio_file import read_samples
 from audiojax.data.datasets.base import AudioBuilder, Example, Item, ready, unreadable
 from audiojax.data.datasets.synthesiser import Timbre, play
-from audiojax.data.release import find_part, list_files, printable, read_file
+from audiojax.data.release import find_part, is_audio, list_files, printable, read_file
 from audiojax.errors import DataError
 
 SAMPLE_RATE_HZ, SAMPLES = 16_000, 64_000
