@@ -8,7 +8,7 @@ import scipy.stats
 import sklearn.metrics
 
 NAMES = ("loss", "accuracy", "top3", "top5", "map_at_3", "macro_f1", "mAP", "mAUC", "d_prime", "fooled", "frechet")
-LOWER_IS_BETTER = {"loss", "frechet"}
+LOWER_IS_BETTER = {"loss", "loss_group", "frechet"}
 
 
 def by_class(score_NK: np.ndarray, label: np.ndarray) -> dict[str, np.ndarray]:

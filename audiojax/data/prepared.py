@@ -8,7 +8,7 @@ import pathlib
 
 import numpy as np
 
-from audiojax import durable
+from audiojax import durable, host
 from audiojax.data import store
 from audiojax.errors import DataError
 
@@ -123,7 +123,7 @@ def sha256(path: pathlib.Path) -> str:
 
 def default_data_dir() -> pathlib.Path:
     """Where TFDS keeps its data sets, so that both find what either prepared."""
-    return pathlib.Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    return host.user_folder(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets", holds="prepared data")
 
 
 def folder_of(name: str, variant: str, data_dir: pathlib.Path) -> pathlib.Path:

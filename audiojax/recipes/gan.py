@@ -55,15 +55,15 @@ def watch(
     prepared, label_K = data.prepared, np.arange(len(data.classes))
     audio_KT = generate(task, params, model_state, label_K, label_K, data.parts["train"].steps)
     writer.arrays(f"samples/step_{step}", audio=audio_KT[:, : round(SHOWN_S * prepared.sample_rate_hz)])
-    if step and max(summary["loss"]) > WON:
+    if step and np.nanmax(summary["loss"]) > WON:
         console.say(f"step {step}: {won(summary)}")
 
 
 def won(summary: dict) -> str:
     """What it means that a discriminator takes nothing generated for real."""
     return (
-        f"the discriminator has won: it takes {min(summary['fooled']):.0%} of the generated clips for real, and the"
-        f" generator's loss of {max(summary['loss']):.2f} is its failure, not a good fit"
+        f"the discriminator has won: it takes {np.nanmin(summary['fooled']):.0%} of the generated clips for real, and"
+        f" the generator's loss of {np.nanmax(summary['loss']):.2f} is its failure, not a good fit"
     )
 
 
@@ -71,7 +71,7 @@ def leave_judgement(config, workdir: pathlib.Path, fitted: single.Fitted, writer
     """What result.json says of clips that the chosen weights generate, as `judge`."""
     data, best = fitted.data, fitted.best
     summary = fitted.trainer.evaluator.report("valid", fitted.scores("valid")).summary
-    if max(summary["loss"]) > WON:
+    if np.nanmax(summary["loss"]) > WON:
         data.notes.append(f"{config.row}, {config.protocol}: {won(summary)}")
     judging = single.load(
         single.find_run(config.recipe.judge, workdir, config, data.prepared, ("data.exclude_classes",))[0]

@@ -52,7 +52,7 @@ def learning_curves(curves: dict[str, Curve], metric: str, best_steps: list[int]
             if value_SR.shape[1] > 1:
                 axes.plot(step_S, value_SR, color=colour, linewidth=0.7, alpha=0.4)
             marker = "o" if len(step_S) == 1 else ""  # A line of one point is not seen.
-            axes.plot(step_S, value_SR.mean(1), color=colour, linewidth=1.8, marker=marker, label=name_of_key)
+            axes.plot(step_S, np.nanmean(value_SR, 1), color=colour, linewidth=1.8, marker=marker, label=name_of_key)
         for number, step in enumerate(sorted(set(best_steps))):
             label = None if number else "chosen"
             axes.axvline(step, color=INK, linewidth=0.8, linestyle=(0, (3, 3)), label=label)

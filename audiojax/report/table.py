@@ -249,12 +249,22 @@ def outcome(runs: list[Run], wanted: list[Measure]) -> Outcome:
 def score(results: list[dict], measure: Measure) -> Score:
     """A measure over all replicas of all results."""
     split, metric = measure
-    # JSON has null for what is not finite, which becomes NaN and stays it.
-    values = np.array([value for result in results for value in result["metrics"][split][metric]], float)
-    between = [ends for result in results for ends in result.get("ci95", {}).get(split, {}).get(metric, ())]
+    # JSON has null for what is not finite, which becomes NaN and stays it; seeds that diverged are left out.
+    values, between = [], []
+    for result in results:
+        kept = [replica for replica, value in enumerate(result["metrics"][split][metric]) if has_score(result, value)]
+        ends = result.get("ci95", {}).get(split, {}).get(metric, ())
+        values += [result["metrics"][split][metric][replica] for replica in kept]
+        between += [ends[replica] for replica in kept if replica < len(ends)]
+    values = np.array(values or [None], float)
     interval = tuple(np.array(between, float).mean(0).tolist()) if len(between) == len(values) else None
     std = float(values.std(ddof=1)) if len(values) > 1 else None
     return Score(float(values.mean()), std, interval, len(values))
+
+
+def has_score(result: dict, value: float | None) -> bool:
+    """Whether a value of a metric counts: one that a seed lacks because it diverged before it was scored does not."""
+    return value is not None or not result.get("diverged")
 
 
 def cells(entries: list[Entry]) -> tuple[list[str], list[list[str]]]:
@@ -320,10 +330,15 @@ def footnote(entries: list[Entry], runs: list[Run], own: dict[str, dict]) -> str
     groups = [outcome([run for run in runs if (run.row, run.protocol) == key], []) for key in run_keys(runs)]
     absent = max(group.absent for group in groups)
     parts = f"; a part of it, {absent:,} examples of the release are absent" if absent else ""
+    lost = sum(
+        sum(not has_score(run.result, value) for value in next(iter(run.result["metrics"]["test"].values()), ()))
+        for run in runs
+    )
+    diverged = f" {lost} seeds that diverged before validation chose anything are left out." if lost else ""
     combinations = " (of a grid, its settings)" if any(run.result.get("settings") for run in runs) else ""
     return (
         f"Scores: {shown}. Data: {data}{parts}. Test examples: {', '.join(tests)}."
-        f" Seeds: {span(group.seeds for group in groups)}; splits: {span(group.splits for group in groups)}."
+        f" Seeds: {span(group.seeds for group in groups)}; splits: {span(group.splits for group in groups)}.{diverged}"
         f" Mean ± standard deviation over seeds and splits{combinations}; in brackets the 95 % interval by bootstrap"
         " over groups of the test examples, its ends averaged; gap: paper − honest, over the splits that have both; s:"
         f" training time of a run, all its seeds together.{changed(runs, own)}"
