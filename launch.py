@@ -54,6 +54,7 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    command_line.open_closed_streams()
     command_line.restart_with_malloc_set()
     try:
         app.run(main, flags_parser=command_line.parse)

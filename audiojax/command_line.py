@@ -37,6 +37,14 @@ def restart_with_malloc_set() -> None:
         os.execv(sys.executable, sys.orig_argv)
 
 
+def open_closed_streams() -> None:
+    """Opens standard streams that were closed when this program started, to nowhere. Else the next file that is opened
+    has their number, and what libraries write to stderr goes into it."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+
+
 def parse(argv: list[str]) -> list[str]:
     """Parses all flags, those of the config among them.
 
@@ -53,6 +61,9 @@ def parse(argv: list[str]) -> list[str]:
         raise ConfigError(wrong_key(argv)) from error
     except (flags.Error, TypeError, ValueError) as error:
         raise ConfigError(str(error).strip().split("\n")[-1].rstrip(".") + "; see --help.") from error
+    for name in ("workdir", "raw_dir", "data_dir"):
+        if "://" in (folder := flags.FLAGS.flag_values_dict().get(name) or ""):
+            raise ConfigError(f"--{name}={folder} is no folder of this machine; mount it, or copy it to one.")
     if len(rest) > 1:
         raise ConfigError(f"unexpected argument {rest[1]!r}; usage: {USAGE}")
     if flags.FLAGS.config is None:
