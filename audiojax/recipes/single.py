@@ -240,8 +240,14 @@ def load(folder: pathlib.Path) -> Loaded:
         raise RunError(f"{folder} holds no finished run; train it first.")
     config = ConfigDict(tuples(read_config(folder)))
     classes = len(result["classes"])
-    task = find_task(config.task.name)(config, np.full(classes, 1 / classes), result["steps"])
-    checkpoints = Checkpoints(folder / "checkpoints", config.keep)
+    try:
+        task = find_task(config.task.name)(config, np.full(classes, 1 / classes), result["steps"])
+        checkpoints = Checkpoints(folder / "checkpoints", config.keep)
+    except (AttributeError, KeyError) as error:
+        raise RunError(
+            f"{folder} was trained by another version of audiojax, whose config.json has no {error}; take that version,"
+            " or train it again."
+        ) from error
     best = checkpoints.restore()[0]["best"]
     checkpoints.close()
     return Loaded(config, result, task, Best(**best))
