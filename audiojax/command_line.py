@@ -50,6 +50,9 @@ def parse(argv: list[str]) -> list[str]:
         raise ConfigError(wrong_key(argv, config)) from error
     except (flags.Error, TypeError, ValueError) as error:
         raise ConfigError(str(error).strip().split("\n")[-1].rstrip(".") + "; see --help.") from error
+    for name in ("workdir", "raw_dir", "data_dir"):
+        if "://" in (folder := flags.FLAGS.flag_values_dict().get(name) or ""):
+            raise ConfigError(f"--{name}={folder} is no folder of this machine; mount it, or copy it to one.")
     if len(rest) > 1:
         raise ConfigError(f"unexpected argument {rest[1]!r}; usage: {USAGE}")
     if flags.FLAGS.config is None:

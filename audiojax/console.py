@@ -50,7 +50,8 @@ def result_table(result: dict) -> rich.table.Table:
     title = (
         f"{result['study']} {result['row']}, {result['protocol']} protocol, {result['examples']['test']} test examples"
     )
-    table = rich.table.Table("metric", "published", "ours", "95 %", title=title)
+    columns = [rich.table.Column(name, overflow="fold") for name in ("metric", "published", "ours", "95 %")]
+    table = rich.table.Table(*columns, title=title)  # A narrow terminal breaks numbers, but loses none.
     published, ci95 = result["published"].get("test", {}), result.get("ci95", {}).get("test", {})
     for metric, values in result["metrics"]["test"].items():
         ours = " ".join("–" if value is None else f"{value:.4f}" for value in values)

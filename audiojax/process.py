@@ -22,6 +22,14 @@ MALLOC = (
 STOPPED = 130  # exit code of a program that was asked to stop
 
 
+def open_closed_streams() -> None:
+    """Opens standard streams that were closed when this program started, to nowhere. Else the next file that is opened
+    has their number, and what libraries write to stderr goes into it."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+
+
 def restart_with_malloc_set() -> None:
     """Starts this program anew, on Linux, with glibc told by `MALLOC` to keep memory; at once where it is told already.
 

@@ -9,6 +9,8 @@ import pathlib
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -174,13 +176,18 @@ def read_object(path: pathlib.Path) -> dict:
     return value
 
 
-def read_arrays(path: pathlib.Path, names: tuple[str, ...], repair: str) -> list[np.ndarray]:
-    """Arrays of a file that `Writer.arrays` wrote. Raises RunError, with what repairs it, where it cannot be read."""
+def read_arrays(path: pathlib.Path, use: Callable[[dict[str, np.ndarray]], Any], repair: str = REEVALUATE) -> Any:
+    """What `use` makes of the arrays in a file that `Writer.arrays` wrote, by name.
+
+    Raises:
+      RunError: that fails; with what repairs it.
+    """
     try:
         with np.load(path) as arrays:
-            return [arrays[name] for name in names]
+            return use(dict(arrays))
     except Exception as error:  # A damaged archive raises errors of many kinds.
-        raise RunError(f"{path} cannot be read ({type(error).__name__}: {error}); {repair}") from error
+        why = (str(error).splitlines() or [""])[0]
+        raise RunError(f"{path} cannot be read ({type(error).__name__}: {why}); {repair}") from error
 
 
 def logged_step(line: str) -> float:

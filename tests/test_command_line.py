@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 
@@ -44,6 +45,8 @@ WRONG = {
         " self_training, single",
     ),
     "table's flags": ([LI, "--workdir=x", "--splits=3"], "--splits is for a table; leave :fc1 out of --config"),
+    "bucket": ([LI, "--workdir=gs://bucket/run"], "--workdir=gs://bucket/run is no folder of this machine; mount it"),
+    "bucket of data": ([LI, "--workdir=x", "--raw_dir=s3://data"], "--raw_dir=s3://data is no folder of this machine"),
     "replicas": ([LI, "--workdir=x", "--config.replicas=0"], "replicas=0 must be at least 1"),
 }
 
@@ -136,3 +139,14 @@ def test_it_starts_once_more_with_memory_kept_and_the_same_arguments(own):
     kept = ["hugetlb=1", "mmap_max=0", "trim_threshold=1000000000000", "arena_max=1"]
     wanted = own or ":".join(f"glibc.malloc.{setting}" for setting in kept)
     assert done.stdout == f"{wanted} ['--workdir=a b']\n"
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_do_not_receive_files(tmp_path, closed):
+    """Else what libraries write to stderr goes into the next file that is opened."""
+    code = (
+        "import os, sys; from audiojax import process; process.open_closed_streams();"
+        f"file = open({str(tmp_path / 'file')!r}, 'wb'); os.write(2, b'noise'); print('said', file=sys.stderr)"
+    )
+    done = subprocess.run(f"{sys.executable} -c {shlex.quote(code)} {closed}", shell=True, cwd=ROOT)
+    assert done.returncode == 0 and (tmp_path / "file").read_bytes() == b""

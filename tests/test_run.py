@@ -252,3 +252,19 @@ def test_unwritable_workdir_is_refused(data_dir, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot be written"):
         single.run(small_li(), tmp_path / "file" / "run", None, data_dir)
+
+
+@pytest.mark.parametrize("key", ["task.competition", "optim.average_share", "dtype", "keep"])
+def test_a_run_of_another_version_is_said_when_it_is_loaded(tmp_path, key):
+    config = small_li().to_dict()
+    *sections, last = key.split(".")
+    section = config
+    for name in sections:
+        section = section[name]
+    del section[last]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "result.json").write_text(json.dumps({"best_step": [1], "steps": 1, "classes": ["cat", "dog"]}))
+    with pytest.raises(
+        RunError, match=f"was trained by another version of audiojax, whose config.json has no .*{last}"
+    ):
+        single.load(tmp_path)

@@ -12,7 +12,7 @@ from audiojax.errors import ConfigError, RunError
 from audiojax.evaluate import Scores
 from audiojax.lock import own_folder
 from audiojax.recipes import single
-from audiojax.writer import REEVALUATE, read_arrays
+from audiojax.writer import read_arrays
 
 MEANS = ("arithmetic", "geometric", "weighted")
 
@@ -71,7 +71,7 @@ def read_scores(folder: pathlib.Path, name: str, part: Part, classes: int) -> np
       RunError: the file cannot be read, or is of other examples or classes.
     """
     path = folder / "predictions" / f"{name}.npz"
-    *columns, score = read_arrays(path, ("id", "offset", "label", "score"), REEVALUATE)
+    *columns, score = read_arrays(path, lambda of: [of[name] for name in ("id", "offset", "label", "score")])
     same = all(map(np.array_equal, columns, (part.id, part.offset, part.label)))
     if not same or score.shape[-1] != classes:
         what = "examples" if not same else "classes"

@@ -117,7 +117,8 @@ def true_labels(config, data: single.Data, id_N: np.ndarray) -> np.ndarray:
 def read_latents(folder: pathlib.Path, id_N: np.ndarray) -> np.ndarray:
     """The latents that a run left of these clips: [N, L]. Raises RunError where it did not."""
     path = folder / "predictions" / "latents.npz"
-    known, latent = read_arrays(path, ("id", "latent"), "recipe.encoder must be an autoencoder's run, undamaged.")
+    repair = "recipe.encoder must be an autoencoder's run, undamaged."
+    known, latent = read_arrays(path, lambda of: (of["id"], of["latent"]), repair)
     row = {clip: number for number, clip in enumerate(known)}
     if absent := [clip for clip in id_N if clip not in row]:
         raise RunError(

@@ -15,7 +15,7 @@ from audiojax.errors import ConfigError, NonFiniteError
 from audiojax.evaluate import Scores
 from audiojax.lock import own_folder
 from audiojax.recipes import single
-from audiojax.writer import REEVALUATE, Writer, read_arrays, read_result
+from audiojax.writer import Writer, read_arrays, read_result
 
 PSEUDO = "pseudo"  # subset of the clips that a network has labelled
 HEADER = ("iteration", "epoch", "data", "train accuracy", "valid accuracy", "lower bound")
@@ -170,7 +170,8 @@ def choose(seed: Seed, number: int) -> list[dict]:
     ]
     if number == 0 or not len(seed.pool.id):
         return rows
-    id_N, score_NK = read_arrays(seed.iteration(number - 1) / "predictions" / "pool.npz", ("id", "score"), REEVALUATE)
+    path = seed.iteration(number - 1) / "predictions" / "pool.npz"
+    id_N, score_NK = read_arrays(path, lambda of: (of["id"], of["score"]))
     label_N, probability_N = score_NK.argmax(1), score_NK.max(1)
     joins_N = (lower_bound(recipe, number) <= probability_N) & (probability_N <= recipe.upper)
     if recipe.agreeing:

@@ -295,7 +295,13 @@ def load(folder: pathlib.Path) -> Loaded:
     if "prior" not in result and config.task.get("competition"):
         raise RunError(f"{folder} does not say how frequent its classes are, which its scores need; train it again.")
     prior_K = np.array(result.get("prior", [1 / classes] * classes))
-    task = find_task(config.task.name)(config, prior_K, result["steps"])
+    try:
+        task = find_task(config.task.name)(config, prior_K, result["steps"])
+    except (AttributeError, KeyError) as error:
+        raise RunError(
+            f"{folder} was trained by another version of audiojax, whose config.json has no {error}; take that version,"
+            " or train it again."
+        ) from error
     best = Best(**checkpoint.read(folder / "checkpoints", chosen=result["best_step"])["best"])
     chosen = np.flatnonzero(np.asarray(best.score) > -np.inf)
     if len(chosen) < config.replicas:

@@ -4,7 +4,7 @@ import json
 import pathlib
 import shlex
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jinja2
 import numpy as np
@@ -15,9 +15,9 @@ from audiojax.durable import write_text
 from audiojax.errors import RunError
 from audiojax.report import clips, grids, plots, table
 from audiojax.report.table import Entry, Measure, Run
+from audiojax.writer import read_arrays
 
 MANY = 20  # classes; of more, the best and the worst 10
-REEVALUATE = "remove it and the run's result.json: the same command evaluates the newest checkpoint, and writes both."
 Table = tuple[list[str], list[list[str]]]  # header, lines
 
 
@@ -213,18 +213,8 @@ def pictures(run: Run, damaged: list[str]) -> dict[str, str]:
     drawn = {}
     for path in sorted((run.folder / "plots").glob("[!.]*.npz")):
         draw = lambda of, path=path: DRAWN[path.stem](of, run.result["classes"])
-        drawn |= attempt(lambda path=path, draw=draw: read_arrays(path, REEVALUATE, draw), {}, damaged)
+        drawn |= attempt(lambda path=path, draw=draw: read_arrays(path, draw), {}, damaged)
     return {title: plots.data_uri(figure) for title, figure in drawn.items()}
-
-
-def read_arrays(path: pathlib.Path, repair: str, use: Callable[[dict[str, np.ndarray]], Any]) -> Any:
-    """What `use` makes of the arrays in a file. Raises RunError, with what repairs it, where that fails."""
-    try:
-        with np.load(path) as arrays:
-            return use(dict(arrays))
-    except Exception as error:  # A damaged archive raises what its layers please.
-        why = (str(error).splitlines() or [""])[0]
-        raise RunError(f"{path} cannot be read ({type(error).__name__}: {why}); {repair}") from error
 
 
 def reconstructions(of: dict[str, np.ndarray], classes: list[str]) -> dict[str, Figure]:
@@ -325,7 +315,7 @@ def examples(run: Run, sound: clips.Sound | str, media: dict) -> dict[str, list[
     """The test examples of a run that are worth a look, by kind; their pictures and sounds go to `media`."""
     path, classes = run.folder / "predictions" / "test.npz", run.result["classes"]
     columns = lambda of: [of[name] for name in ("id", "offset", "label", "score")]
-    id_N, offset_N, label, score = read_arrays(path, REEVALUATE, columns)
+    id_N, offset_N, label, score = read_arrays(path, columns)
     score_NK = score if score.ndim == 2 else score[0]
 
     def example(row: int) -> Example:
@@ -358,7 +348,7 @@ def samples(run: Run, sample_rate_hz: int, media: dict, damaged: list[str]) -> d
         path = run.folder / "samples" / f"step_{step}.npz"
         repair = "remove that file: the page takes another step, or goes without."
         sounds = lambda of: [clips.media(audio_T, sample_rate_hz) for audio_T in of["audio"]]
-        read = lambda path=path, repair=repair, sounds=sounds: read_arrays(path, repair, sounds)
+        read = lambda path=path, repair=repair, sounds=sounds: read_arrays(path, sounds, repair)
         for name, sound in zip(found, attempt(read, [], damaged)):
             key = f"{run.row}/{run.protocol}/{name}@{step}"
             media[key] = sound

@@ -110,7 +110,7 @@ DAMAGE = {
     "cut at its end": lambda content: content[:-10],
     "another file": lambda content: b"<html>",
     "zeros": lambda content: bytes(len(content)),
-    "a byte flipped": lambda content: content[:200] + bytes([content[200] ^ 255]) + content[201:],
+    "bytes flipped": lambda content: bytes(byte ^ (255 * (n % 97 == 0)) for n, byte in enumerate(content)),
 }
 
 
