@@ -95,9 +95,10 @@ def read_within(folder: pathlib.Path, path: pathlib.Path) -> bytes:
 def decode(content: bytes, sample_rate_hz: int) -> tuple[np.ndarray, tuple[str, ...]]:
     """Decodes an audio file of any container whose end can be checked, whatever its name says.
 
-    Those are wav (RIFX, RF64 and W64 too), au, AIFF, CAF, NIST, VOC, SVX, MAT5, FLAC, Ogg and MP3, with or without ID3
-    tags. 16-bit mono samples at the wanted rate are returned untouched; all else goes through float once: channels
-    are averaged, another rate is resampled (soxr, HQ), samples are rounded and clipped to 16 bits.
+    Those are wav (RIFX, RF64 and W64 too), au, AIFF, CAF, NIST, FLAC, Ogg and MP3, and the rarer VOC, SVX, AVR, WVE,
+    MPC2K, HTK, MAT4 and MAT5, with or without ID3 tags. 16-bit mono samples at the wanted rate are returned untouched;
+    all else goes through float once: channels are averaged, another rate is resampled (soxr, HQ), samples are rounded
+    and clipped to 16 bits.
 
     Args:
       content: the whole file. sample_rate_hz: of what is returned.
@@ -132,7 +133,7 @@ def decode(content: bytes, sample_rate_hz: int) -> tuple[np.ndarray, tuple[str, 
         audio = np.minimum(np.rint(np.clip(mono, -1, 1) * 32768), 32767).astype(np.int16)[:, None]
     if not len(audio):
         raise ValueError("it holds no samples")
-    if (peak := peak_of(audio)) <= QUIET_PEAK:
+    if audio.max() <= QUIET_PEAK and (peak := peak_of(audio)) <= QUIET_PEAK:
         changes.append("very quiet (peak below -48 dB)" if peak else "silent")
     return audio[:, 0], tuple(changes)
 
@@ -384,20 +385,19 @@ def mend_size(content: bytes, start: int, size: int) -> tuple[bytes, list[str]]:
     Raises:
       ValueError: the samples end too early.
     """
-    available = end_without_tags(content) - start
-    missing = start + size - len(content)
-    layout, is_au = chunk_layout(content), content[:4] in (b".snd", b"dns.")
-    is_wav = content[:4] in (b"RIFF", b"RIFX")
-    if missing <= 0 and not (size == 0 < available and (is_au or is_wav and not ends_at_end(content))):
-        if content[:4] in (b"RIFF", b"RIFX", b"caff") or content[8:11] == b"AIF":
-            return content, []  # Their chunks may stand in any order.
-        # libsndfile takes what follows the samples for samples; a VOC file needs the byte that ends it.
-        return content[: start + size] + (b"\0" if content[:8] == b"Creative" else b""), []
-    if size >= UNKNOWN_BYTES and (layout or is_au):
-        return with_size(content, start, max(available, 0)), [UNKNOWN_LENGTH]
-    if size == 0 or missing == start and (is_au or is_wav) or is_wav and ends_at_end(content):
-        return with_size(content, start, max(available, 0)), [SIZE_CORRECTED]
-    raise truncated(missing)
+    available, missing = end_without_tags(content) - start, start + size - len(content)
+    is_wav, is_au = content[:4] in (b"RIFF", b"RIFX"), content[:4] in (b".snd", b"dns.")
+    unknown = missing > 0 and size >= UNKNOWN_BYTES and (is_au or chunk_layout(content) is not None)
+    unclosed = size == 0 < available and (is_au or is_wav and not ends_at_end(content))
+    counts_header = missing == start and (is_au or is_wav) or missing > 0 and is_wav and ends_at_end(content)
+    if unknown or unclosed or counts_header:
+        return with_size(content, start, max(available, 0)), [UNKNOWN_LENGTH if unknown else SIZE_CORRECTED]
+    if missing > 0:
+        raise truncated(missing)
+    if is_wav or content[:4] == b"caff" or content[8:11] == b"AIF":
+        return content, []  # Their chunks may stand in any order.
+    # libsndfile takes what follows the samples for samples; a VOC file needs the byte that ends it.
+    return content[: start + size] + (b"\0" if content[:8] == b"Creative" else b""), []
 
 
 def ends_at_end(content: bytes) -> bool:

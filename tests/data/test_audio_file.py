@@ -236,7 +236,7 @@ FORMS = {
     for subtype in soundfile.available_subtypes(form)
     if not subtype.startswith(("DWVW", "MPEG_LAYER_I")) or (form, subtype) == ("MP3", "MPEG_LAYER_III")
 }
-EXACT = ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAC_16", "ALAC_20", "ALAC_24", "ALAC_32")
+EXACT = ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAC_16", "ALAC_24", "ALAC_32")
 
 
 def encode_noise(form: str, subtype: str, channels: int, samples: int) -> tuple[bytes, np.ndarray] | None:
