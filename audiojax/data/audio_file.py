@@ -31,6 +31,7 @@ DEPTHS = {
     **{"PCM_U8": "8 bits", "PCM_S8": "8 bits", "PCM_24": "24 bits", "PCM_32": "32 bits"},
     **{"FLOAT": "float", "DOUBLE": "float"},
 }
+MISREAD = ("ALAC_20", "ALAC_24", "ALAC_32")  # libsndfile's samples of noise are not those that were written
 SAMPLE_BYTES = {
     **{"PCM_U8": 1, "PCM_S8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2},
     **{"PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8},
@@ -180,6 +181,8 @@ def read_samples(content: bytes) -> tuple[np.ndarray, int, str, list[str]]:
             elif file.format not in ("FLAC", "OGG", "MP3"):
                 name = soundfile.available_formats().get(file.format, file.format)
                 raise ValueError(f"{name} is not read, for a cut file of it looks whole; convert it to wav or flac")
+            if file.subtype in MISREAD:
+                raise ValueError(f"{file.subtype} is not read, for libsndfile decodes it wrongly; convert it to flac")
             if content[:4] == b"RIFF" and (file.subtype, file.channels) == ("PCM_16", 1):
                 # The commonest case: the samples are the file's own bytes, which saves half of the time.
                 return np.frombuffer(content, "<i2", file.frames, span[0])[:, None], file.samplerate, "PCM_16", noted
