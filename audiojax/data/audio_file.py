@@ -4,6 +4,7 @@ libsndfile takes the end of many containers from the size of the file, so a file
 an error. This module therefore reads the length in the header itself and compares it with the bytes that are there.
 """
 
+import functools
 import hashlib
 import io
 import math
@@ -511,9 +512,9 @@ MP3_KBPS = {
 }
 
 
-def mp3_frame_bytes(content: bytes, position: int) -> int:
-    """Length of the MPEG layer III frame that begins there; 0 where none does."""
-    header = content[position : position + 4]
+@functools.lru_cache
+def mp3_frame_bytes(header: bytes) -> int:
+    """Length of the MPEG layer III frame that begins with these four bytes; 0 where none does."""
     if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
         return 0
     version, kbps, rate = header[1] >> 3 & 3, header[2] >> 4, header[2] >> 2 & 3
@@ -526,21 +527,21 @@ def mp3_frame_bytes(content: bytes, position: int) -> int:
 
 def mp3_frames(content: bytes) -> list[tuple[int, int]]:
     """Start and end of each frame of the rate and version of the first; the last may lie behind the file's end."""
-    frames, position = [], 0
 
     def size_at(start: int) -> int:
-        same = content[start + 1 : start + 2] == content[1:2] and (content[start + 2] ^ content[2]) & 0x0C == 0
-        return mp3_frame_bytes(content, start) if same else 0
+        header = content[start : start + 4]
+        same = len(header) == 4 and header[1] == content[1] and not (header[2] ^ content[2]) & 0x0C
+        return mp3_frame_bytes(header) if same else 0
 
-    while 0 <= position <= len(content) - 4:
-        if size := size_at(position):
-            frames.append((position, position := position + size))
-        else:  # Something else: goes on where two frames follow each other.
-            position = content.find(b"\xff", position + 1)
-            while 0 <= position <= len(content) - 4 and not (
-                (size := size_at(position)) and position + size <= len(content) - 4 and size_at(position + size)
-            ):
-                position = content.find(b"\xff", position + 1)
+    frames, position = [], 0
+    while position >= 0 and (size := size_at(position)):
+        frames.append((position, position + size))
+        position += size
+        if not size_at(position):  # Something else: goes on where two frames follow each other.
+            while (position := content.find(b"\xff", position)) >= 0:
+                if (size := size_at(position)) and size_at(position + size):
+                    break
+                position += 1
     return frames
 
 
@@ -589,7 +590,7 @@ def mp3_count(header: bytes, at: int, frames: int) -> bytes:
     mpg123 leaves out the delays of encoder and decoder, here of the length of the silent frame.
     """
     header = bytes((header[0], header[1] | 1, header[2] & 0x0D | 0x90, header[3]))  # no checksum, 128 or 80 kbit/s
-    size = mp3_frame_bytes(header, 0)
+    size = mp3_frame_bytes(header)
     delay = (1152 if header[1] >> 3 & 3 == 3 else 576) - MP3_DELAY
     counting = header.ljust(at, b"\0") + struct.pack(">4sII", b"Xing", 1, frames + 1)
     counting += b"LAME".ljust(21, b"\0") + (delay << 12 | MP3_DELAY).to_bytes(3, "big")

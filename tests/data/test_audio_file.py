@@ -266,7 +266,7 @@ def decode_noted(content: bytes, rate_hz: int) -> tuple[np.ndarray, bool] | None
     return audio, bool({PIPED, CORRECTED} & set(changes))
 
 
-@hypothesis.settings(max_examples=150, deadline=None)
+@hypothesis.settings(max_examples=300, deadline=None)
 @hypothesis.given(
     form=st.sampled_from(sorted(FORMS)),
     channels=st.integers(1, 3),
