@@ -392,7 +392,7 @@ def mend_size(content: bytes, start: int, size: int) -> tuple[bytes, list[str]]:
     available, missing = end_without_tags(content) - start, start + size - len(content)
     is_wav, is_au = content[:4] in (b"RIFF", b"RIFX"), content[:4] in (b".snd", b"dns.")
     unknown = missing > 0 and size >= UNKNOWN_BYTES and (is_au or chunk_layout(content) is not None)
-    unclosed = size == 0 < available and (is_au or is_wav and not ends_at_end(content))
+    unclosed = size == 0 < available and (is_au or is_wav and not ends_with_chunk(content))
     counts_header = missing == start and (is_au or is_wav) or missing > 0 and is_wav and ends_at_end(content)
     if unknown or unclosed or counts_header:
         return with_size(content, start, max(available, 0)), [UNKNOWN_LENGTH if unknown else SIZE_CORRECTED]
@@ -408,6 +408,12 @@ def ends_at_end(content: bytes) -> bool:
     """Whether a wav file ends where its first size says."""
     (size,) = struct.unpack_from(CHUNKED[content[:4]].size, content, 4)
     return end_without_tags(content) - 1 <= 8 + size <= len(content)
+
+
+def ends_with_chunk(content: bytes) -> bool:
+    """Whether another chunk than that of the samples ends where a wav file ends."""
+    *_, (name, start, size) = chunks(content, CHUNKED[content[:4]])
+    return name != b"data" and any(name) and end_without_tags(content) - 1 <= start + size <= len(content)
 
 
 def check_ogg(content: bytes) -> None:

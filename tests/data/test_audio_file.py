@@ -181,6 +181,8 @@ TAG_BEHIND = b"TAG" + bytes(range(125))
         (with_field(encode(NOISE, "W64"), W64_DATA, "<q", -1), PIPED),
         (with_field(with_field(encode(NOISE, "RF64"), b"ds64", "<Iqq", 28, -1, -1), b"data", "<I", 2**32 - 1), PIPED),
         (wav(NOISE.tobytes(), said=0), CORRECTED),
+        (with_field(wav(NOISE.tobytes()), b"data", "<I", 0), CORRECTED),
+        (b"RIFF\0\0\0\0" + wav(NOISE.tobytes(), said=0)[8:] + TAG_BEHIND, CORRECTED),
         (wav(NOISE.tobytes(), said=NOISE.nbytes + 44), CORRECTED),
         (b"RIFF" + struct.pack("<I", NOISE.nbytes + 36) + wav(NOISE.tobytes(), said=2 * NOISE.nbytes)[8:], CORRECTED),
         (rifx(NOISE.tobytes(), said=NOISE.nbytes + 44), CORRECTED),
@@ -188,7 +190,16 @@ TAG_BEHIND = b"TAG" + bytes(range(125))
         (au(NOISE.byteswap().tobytes(), said=NOISE.nbytes + 24), CORRECTED),
     ],
     ids=["wav", "tagged wav", "piped wav", "rifx", "au", "caf", "w64", "rf64"]
-    + ["unclosed wav", "header counted", "right outer size", "rifx header counted", "unclosed au", "au header counted"],
+    + [
+        "unclosed wav",
+        "half closed wav",
+        "tagged unclosed wav",
+        "header counted",
+        "right outer size",
+        "rifx header counted",
+        "unclosed au",
+        "au header counted",
+    ],
 )
 def test_sizes_that_are_off_are_corrected_and_counted(content, change):
     audio, changes = decode(content, RATE_HZ)
