@@ -4,6 +4,7 @@ libsndfile takes the end of many containers from the size of the file, so a file
 an error. This module therefore reads the length in the header itself and compares it with the bytes that are there.
 """
 
+import functools
 import hashlib
 import io
 import math
@@ -29,6 +30,7 @@ DEPTHS = {
     **{"PCM_U8": "8 bits", "PCM_S8": "8 bits", "PCM_24": "24 bits", "PCM_32": "32 bits"},
     **{"FLOAT": "float", "DOUBLE": "float"},
 }
+MISREAD = ("ALAC_20", "ALAC_24", "ALAC_32")  # libsndfile's samples of noise are not those that were written
 SAMPLE_BYTES = {
     **{"PCM_U8": 1, "PCM_S8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2},
     **{"PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8},
@@ -78,9 +80,10 @@ CHUNKED = {
 def decode(content: bytes, sample_rate_hz: int) -> tuple[np.ndarray, tuple[str, ...]]:
     """Decodes an audio file of any container whose end can be checked, whatever its name says.
 
-    Those are wav (RIFX, RF64 and W64 too), au, AIFF, CAF, NIST, VOC, SVX, MAT5, FLAC, Ogg and MP3, with or without ID3
-    tags. 16-bit mono samples at the wanted rate are returned untouched; all else goes through float once: channels
-    are averaged, another rate is resampled (soxr, HQ), samples are rounded and clipped to 16 bits.
+    Those are wav (RIFX, RF64 and W64 too), au, AIFF, CAF, NIST, FLAC, Ogg and MP3, and the rarer VOC, SVX, AVR, WVE,
+    MPC2K, HTK, MAT4 and MAT5, with or without ID3 tags. 16-bit mono samples at the wanted rate are returned untouched;
+    all else goes through float once: channels are averaged, another rate is resampled (soxr, HQ), samples are rounded
+    and clipped to 16 bits.
 
     Args:
       content: the whole file. sample_rate_hz: of what is returned.
@@ -115,7 +118,7 @@ def decode(content: bytes, sample_rate_hz: int) -> tuple[np.ndarray, tuple[str, 
         audio = np.minimum(np.rint(np.clip(mono, -1, 1) * 32768), 32767).astype(np.int16)[:, None]
     if not len(audio):
         raise ValueError("it holds no samples")
-    if (peak := peak_of(audio)) <= QUIET_PEAK:
+    if audio.max() <= QUIET_PEAK and (peak := peak_of(audio)) <= QUIET_PEAK:
         changes.append("very quiet (peak below -48 dB)" if peak else "silent")
     return audio[:, 0], tuple(changes)
 
@@ -162,6 +165,8 @@ def read_samples(content: bytes) -> tuple[np.ndarray, int, str, list[str]]:
             elif file.format not in ("FLAC", "OGG", "MP3"):
                 name = soundfile.available_formats().get(file.format, file.format)
                 raise ValueError(f"{name} is not read, for a cut file of it looks whole; convert it to wav or flac")
+            if file.subtype in MISREAD:
+                raise ValueError(f"{file.subtype} is not read, for libsndfile decodes it wrongly; convert it to flac")
             if content[:4] == b"RIFF" and (file.subtype, file.channels) == ("PCM_16", 1):
                 # The commonest case: the samples are the file's own bytes, which saves half of the time.
                 return np.frombuffer(content, "<i2", file.frames, span[0])[:, None], file.samplerate, "PCM_16", noted
@@ -367,26 +372,31 @@ def mend_size(content: bytes, start: int, size: int) -> tuple[bytes, list[str]]:
     Raises:
       ValueError: the samples end too early.
     """
-    available = end_without_tags(content) - start
-    missing = start + size - len(content)
-    layout, is_au = chunk_layout(content), content[:4] in (b".snd", b"dns.")
-    is_wav = content[:4] in (b"RIFF", b"RIFX")
-    if missing <= 0 and not (size == 0 < available and (is_au or is_wav and not ends_at_end(content))):
-        if content[:4] in (b"RIFF", b"RIFX", b"caff") or content[8:11] == b"AIF":
-            return content, []  # Their chunks may stand in any order.
-        # libsndfile takes what follows the samples for samples; a VOC file needs the byte that ends it.
-        return content[: start + size] + (b"\0" if content[:8] == b"Creative" else b""), []
-    if size >= UNKNOWN_BYTES and (layout or is_au):
-        return with_size(content, start, max(available, 0)), [UNKNOWN_LENGTH]
-    if size == 0 or missing == start and (is_au or is_wav) or is_wav and ends_at_end(content):
-        return with_size(content, start, max(available, 0)), [SIZE_CORRECTED]
-    raise truncated(missing)
+    available, missing = end_without_tags(content) - start, start + size - len(content)
+    is_wav, is_au = content[:4] in (b"RIFF", b"RIFX"), content[:4] in (b".snd", b"dns.")
+    unknown = missing > 0 and size >= UNKNOWN_BYTES and (is_au or chunk_layout(content) is not None)
+    unclosed = size == 0 < available and (is_au or is_wav and not ends_with_chunk(content))
+    counts_header = missing == start and (is_au or is_wav) or missing > 0 and is_wav and ends_at_end(content)
+    if unknown or unclosed or counts_header:
+        return with_size(content, start, max(available, 0)), [UNKNOWN_LENGTH if unknown else SIZE_CORRECTED]
+    if missing > 0:
+        raise truncated(missing)
+    if is_wav or content[:4] == b"caff" or content[8:11] == b"AIF":
+        return content, []  # Their chunks may stand in any order.
+    # libsndfile takes what follows the samples for samples; a VOC file needs the byte that ends it.
+    return content[: start + size] + (b"\0" if content[:8] == b"Creative" else b""), []
 
 
 def ends_at_end(content: bytes) -> bool:
     """Whether a wav file ends where its first size says."""
     (size,) = struct.unpack_from(CHUNKED[content[:4]].size, content, 4)
     return end_without_tags(content) - 1 <= 8 + size <= len(content)
+
+
+def ends_with_chunk(content: bytes) -> bool:
+    """Whether another chunk than that of the samples ends where a wav file ends."""
+    *_, (name, start, size) = chunks(content, CHUNKED[content[:4]])
+    return name != b"data" and any(name) and end_without_tags(content) - 1 <= start + size <= len(content)
 
 
 def check_ogg(content: bytes) -> None:
@@ -491,9 +501,9 @@ MP3_KBPS = {
 }
 
 
-def mp3_frame_bytes(content: bytes, position: int) -> int:
-    """Length of the MPEG layer III frame that begins there; 0 where none does."""
-    header = content[position : position + 4]
+@functools.lru_cache
+def mp3_frame_bytes(header: bytes) -> int:
+    """Length of the MPEG layer III frame that begins with these four bytes; 0 where none does."""
     if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
         return 0
     version, kbps, rate = header[1] >> 3 & 3, header[2] >> 4, header[2] >> 2 & 3
@@ -506,21 +516,21 @@ def mp3_frame_bytes(content: bytes, position: int) -> int:
 
 def mp3_frames(content: bytes) -> list[tuple[int, int]]:
     """Start and end of each frame of the rate and version of the first; the last may lie behind the file's end."""
-    frames, position = [], 0
 
     def size_at(start: int) -> int:
-        same = content[start + 1 : start + 2] == content[1:2] and (content[start + 2] ^ content[2]) & 0x0C == 0
-        return mp3_frame_bytes(content, start) if same else 0
+        header = content[start : start + 4]
+        same = len(header) == 4 and header[1] == content[1] and not (header[2] ^ content[2]) & 0x0C
+        return mp3_frame_bytes(header) if same else 0
 
-    while 0 <= position <= len(content) - 4:
-        if size := size_at(position):
-            frames.append((position, position := position + size))
-        else:  # Something else: goes on where two frames follow each other.
-            position = content.find(b"\xff", position + 1)
-            while 0 <= position <= len(content) - 4 and not (
-                (size := size_at(position)) and position + size <= len(content) - 4 and size_at(position + size)
-            ):
-                position = content.find(b"\xff", position + 1)
+    frames, position = [], 0
+    while position >= 0 and (size := size_at(position)):
+        frames.append((position, position + size))
+        position += size
+        if not size_at(position):  # Something else: goes on where two frames follow each other.
+            while (position := content.find(b"\xff", position)) >= 0:
+                if (size := size_at(position)) and size_at(position + size):
+                    break
+                position += 1
     return frames
 
 
@@ -569,7 +579,7 @@ def mp3_count(header: bytes, at: int, frames: int) -> bytes:
     mpg123 leaves out the delays of encoder and decoder, here of the length of the silent frame.
     """
     header = bytes((header[0], header[1] | 1, header[2] & 0x0D | 0x90, header[3]))  # no checksum, 128 or 80 kbit/s
-    size = mp3_frame_bytes(header, 0)
+    size = mp3_frame_bytes(header)
     delay = (1152 if header[1] >> 3 & 3 == 3 else 576) - MP3_DELAY
     counting = header.ljust(at, b"\0") + struct.pack(">4sII", b"Xing", 1, frames + 1)
     counting += b"LAME".ljust(21, b"\0") + (delay << 12 | MP3_DELAY).to_bytes(3, "big")
