@@ -15,6 +15,7 @@ from typing import NamedTuple
 from audiojax.errors import DataError
 
 DAMAGE = (tarfile.TarError, EOFError, OSError, OverflowError, zlib.error)
+ZIP_DAMAGE = (zipfile.BadZipFile, OSError, RuntimeError, ValueError, struct.error)
 GZIP, ZIP, USTAR, USTAR_BYTE = b"\x1f\x8b", b"PK", b"ustar", 257
 FOLDER_TYPES = (tarfile.DIRTYPE, b"D", b"V")  # a folder, GNU tar's list of a folder, its label of the whole archive
 CHUNK_BYTES = 2**20
@@ -93,7 +94,7 @@ def read_zip(path: pathlib.Path) -> Iterator[Member]:
     """The members of a zip. Raises DataError where it cannot be opened."""
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, RuntimeError, ValueError, struct.error) as error:
+    except ZIP_DAMAGE as error:
         raise DataError(f"{path} cannot be read ({error}); download it again.") from error
     for member in archive.infolist():
         name, is_link = zip_name(member), stat.S_ISLNK(member.external_attr >> 16)
@@ -115,5 +116,5 @@ def read_zip_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     """Content of a file of a zip. Raises ValueError: damaged, encrypted, or compressed in a way that is not known."""
     try:
         return archive.read(member)
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, RuntimeError) as error:
+    except (*ZIP_DAMAGE, zlib.error, lzma.LZMAError, EOFError) as error:
         raise ValueError(f"cannot be unpacked ({error})") from error

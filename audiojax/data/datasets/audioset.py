@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import gzip
+import os
 import pathlib
 import re
 import tempfile
@@ -108,7 +109,7 @@ def read_records(path: pathlib.Path, what: str) -> Iterator[Item]:
 
 
 @contextlib.contextmanager
-def open_plain(path: pathlib.Path) -> Iterator[tuple[str, bool]]:
+def open_plain(path: pathlib.Path) -> Iterator[tuple[bytes, bool]]:
     """Path of a file with the same content uncompressed, and whether its compression is damaged.
 
     TensorFlow's own decompression takes some truncated files for whole ones.
@@ -118,7 +119,7 @@ def open_plain(path: pathlib.Path) -> Iterator[tuple[str, bool]]:
     """
     with open_file(path) as file:
         if file.read(len(GZIP)) != GZIP:
-            yield str(path), False
+            yield os.fsencode(path), False
             return
         file.seek(0)
         with tempfile.NamedTemporaryFile() as plain:
@@ -127,7 +128,7 @@ def open_plain(path: pathlib.Path) -> Iterator[tuple[str, bool]]:
                 is_damaged = chunk is None
                 plain.write(chunk or b"")
             plain.flush()
-            yield plain.name, is_damaged
+            yield os.fsencode(plain.name), is_damaged
 
 
 def decompress(file: BinaryIO) -> Iterator[bytes | None]:
