@@ -106,8 +106,8 @@ class Checkpoints:
         step, damaged = newest(self._folder)
         if damaged and step is None:
             raise RunError(
-                f"all checkpoints in {self._folder} are damaged ({listed(damaged)}); move that folder away and start the"
-                " same command again, which trains from the beginning."
+                f"all checkpoints in {self._folder} are damaged ({listed(damaged)}); move that folder away and start"
+                " the same command again, which trains from the beginning."
             )
         for number, reason in damaged.items():
             aside = move_aside(self._folder / str(number))
