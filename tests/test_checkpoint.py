@@ -208,7 +208,7 @@ def test_of_a_finished_run_an_older_one_serves_where_it_holds_the_chosen_weights
     flip(next((folder / "3").glob("tree/d/*")), 99)
     tree = checkpoint.read(folder, chosen=[2, 2])
     np.testing.assert_array_equal(tree["state"]["weights"], tree_of(2)["state"]["weights"])
-    assert "step 2 holds the same weights" in capsys.readouterr().err
+    assert "step 2 holds the same chosen weights" in capsys.readouterr().err
     for chosen in ([3, 3], None):
         with pytest.raises(RunError, match="result.json .*goes on from step 2"):
             checkpoint.read(folder, chosen=chosen)
