@@ -104,6 +104,11 @@ class Checkpoints:
         except OSError as error:
             raise RunError(f"{self._folder} cannot be written ({error}); choose another --workdir.") from error
         step, damaged = newest(self._folder)
+        if damaged and step is None:
+            raise RunError(
+                f"all checkpoints in {self._folder} are damaged ({listed(damaged)}); move that folder away and start"
+                " the same command again, which trains from the beginning."
+            )
         for number, reason in damaged.items():
             aside = move_aside(self._folder / str(number))
             console.say(f"{self._folder / str(number)} is damaged ({reason}): moved to {aside.name}, not used.")
@@ -144,25 +149,31 @@ def read(folder: pathlib.Path, like: Any = None, chosen: list[int] | None = None
     says were chosen, one a replica: where the newest checkpoint is damaged, an older one that chose the same serves.
 
     Raises:
-      RunError: no whole checkpoint, or it holds other weights than the result is of.
+      RunError: no whole checkpoint of the weights that the result is of.
     """
     step, damaged = newest(folder)
-    said = "; ".join(f"{number} is damaged ({reason})" for number, reason in damaged.items())
-    if step is None:
+    result = folder.parent / "result.json"
+    if step is None and not damaged:
         raise RunError(f"{folder} has no checkpoint; train that run first.")
-    if damaged and chosen is None:
-        tree, same = None, False
-    else:
-        tree, _ = restore(folder / str(step), like)
-        same = not damaged or np.asarray(tree["best"]["step"]).tolist() == chosen
-    if not same:
+    if step is None:
         raise RunError(
-            f"{folder}: {said}, and step {step} is not where that run ended; remove {folder.parent / 'result.json'} and"
-            " start that run's command again, which goes on from there."
+            f"all checkpoints in {folder} are damaged ({listed(damaged)}); move that folder and {result} away and start"
+            " that run's command again, which trains from the beginning."
+        )
+    tree = restore(folder / str(step), like)[0] if chosen or not damaged else None
+    if damaged and (tree is None or np.asarray(tree["best"]["step"]).tolist() != chosen):
+        raise RunError(
+            f"the newest checkpoints in {folder} are damaged ({listed(damaged)}), and step {step} is not where that run"
+            f" ended; remove {result} and start that run's command again, which goes on from step {step}."
         )
     if damaged:
-        console.say(f"{folder}: {said}; step {step} holds the same weights and is used.")
+        console.say(f"{folder}: damaged ({listed(damaged)}); step {step} holds the same chosen weights and is used.")
     return tree
+
+
+def listed(damaged: dict[int, str]) -> str:
+    """What is wrong with each checkpoint, in a line."""
+    return "; ".join(f"{step}: {reason}" for step, reason in damaged.items())
 
 
 def restore(path: pathlib.Path, like: Any = None) -> tuple[Any, dict]:
@@ -195,9 +206,6 @@ def newest(folder: pathlib.Path) -> tuple[int | None, dict[int, str]]:
     """The step of the newest whole checkpoint, None where there are none; what is wrong with newer ones, by step.
 
     A checkpoint without a manifest counts as whole where none before it has one: it was saved before there were any.
-
-    Raises:
-      RunError: there are checkpoints, and all are damaged.
     """
     found, damaged = steps(folder), {}
     for step in reversed(found):
@@ -211,13 +219,7 @@ def newest(folder: pathlib.Path) -> tuple[int | None, dict[int, str]]:
         if reason is None:
             return step, damaged
         damaged[step] = reason
-    if damaged:
-        said = "; ".join(f"{step}: {reason}" for step, reason in damaged.items())
-        raise RunError(
-            f"all checkpoints in {folder} are damaged ({said}); move that folder away and start the same command again,"
-            " which trains from the beginning."
-        )
-    return None, {}
+    return None, damaged
 
 
 def damage(path: pathlib.Path) -> str | None:

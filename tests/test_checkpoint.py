@@ -118,6 +118,8 @@ def test_where_all_are_damaged_nothing_is_moved_and_nothing_trained_anew_in_sile
     for _ in range(2):
         with pytest.raises(RunError, match=f"all checkpoints in {folder} are damaged .*move that folder away") as error:
             Checkpoints(folder, 2)
+        with pytest.raises(RunError, match=f"all checkpoints in {folder} are damaged .*move that folder and .*result"):
+            checkpoint.read(folder)
         assert "\n" not in str(error.value) and names(folder) == {"2", "3"}
 
 
@@ -206,9 +208,9 @@ def test_of_a_finished_run_an_older_one_serves_where_it_holds_the_chosen_weights
     flip(next((folder / "3").glob("tree/d/*")), 99)
     tree = checkpoint.read(folder, chosen=[2, 2])
     np.testing.assert_array_equal(tree["state"]["weights"], tree_of(2)["state"]["weights"])
-    assert "step 2 holds the same weights" in capsys.readouterr().err
+    assert "step 2 holds the same chosen weights" in capsys.readouterr().err
     for chosen in ([3, 3], None):
-        with pytest.raises(RunError, match="result.json .*goes on from there"):
+        with pytest.raises(RunError, match="result.json .*goes on from step 2"):
             checkpoint.read(folder, chosen=chosen)
     assert names(folder) == {"2", "3"}
 
