@@ -22,7 +22,7 @@ ROWS = {
         "overrides": {
             "data": {"segment": {"seconds": 3.0, "hop_s": 1.0, "shortest_s": 3.0, "pad": "zeros"}},
             "optim": {"clip_norm": 0.0},
-            "epochs": 36.0,  # 945 steps of the 60 tracks, as many as cnn1d_gap takes
+            "epochs": 36.0,  # of 28 windows a track, as many steps as cnn1d_gap takes in 100 of 10
             "eval_every": 7.2,
         },
     },

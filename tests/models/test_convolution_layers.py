@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from audiojax.models import convolution_layers
+from audiojax.models import convolution_layers, layers
 
 TURNS = [(12, 480, 1, 4), (12, 96, 1, 1), (12, 1, 1, 1), (12, 1200, 1, 12), (7, 480, 1, 1)]
 TURNS += [(12, 480, 3, 3), (12, 1, 4, 4), (12, 480, 8, 4), (1, 1, 2, 1)]  # Of 8 devices 4 share twelve clips evenly.
@@ -112,3 +112,29 @@ def test_convolutions_of_replicas_are_the_plain_ones_with_their_gradients(kernel
 
     close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 if stride == 2 else 1e-4)
     jax.tree.map(close, gradients(convolution_layers.convolve), gradients(jax.lax.conv_general_dilated))
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (lambda dtype: layers.Dense(8, dtype=dtype), (4, 10_000, 3)),
+        (lambda dtype: convolution_layers.Conv(8, (3,), dtype=dtype), (4, 10_000, 3)),
+        (lambda dtype: convolution_layers.Conv(8, (3, 3), dtype=dtype), (4, 100, 100, 3)),
+        (lambda dtype: convolution_layers.TransposedConv(8, 3, 4, flax.linen.initializers.ones, dtype), (4, 2500, 3)),
+    ],
+    ids=["dense", "conv1d", "conv2d", "transposed"],
+)
+def test_gradients_of_many_places_in_half_precision_are_those_in_float32(layer, shape):
+    """Sums in bfloat16 stop growing after some hundred addends."""
+    x = jax.random.normal(jax.random.key(1), shape)
+    params = jax.jit(layer(jnp.float32).init)(jax.random.key(0), x)
+    out = jax.eval_shape(layer(jnp.bfloat16).apply, params, x)
+    assert out.dtype == jnp.bfloat16
+    weight = 1 + jax.random.normal(jax.random.key(2), out.shape)
+
+    def gradients(dtype):
+        loss = lambda params, x, weight: (weight * layer(dtype).apply(params, x).astype(jnp.float32)).sum()
+        return jax.jit(jax.grad(loss))(params, x, weight)
+
+    close = lambda a, b: np.testing.assert_allclose(np.linalg.norm(a - b), 0, atol=0.005 * np.linalg.norm(b))
+    jax.tree.map(close, gradients(jnp.bfloat16), gradients(jnp.float32))

@@ -88,6 +88,24 @@ def test_recurrent_layers_compute_what_their_scans_define(cell, dtype, steps, ba
         jax.tree.map(close, gradient(ours), gradient(defined))
 
 
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_gradients_of_many_steps_in_half_precision_are_those_in_float32(cell, backend, monkeypatch):
+    """Sums in bfloat16 stop growing after some hundred addends."""
+    x, weight = (jax.random.normal(jax.random.key(n), (4, 1300, size)) for n, size in ((1, 5), (2, 16)))
+
+    def gradients(dtype, params=None):
+        layer = recurrent_layers.Bidirectional(cell, 8, layers.initialiser("lecun_normal"), dtype)
+        params = params or jax.jit(layer.init)(jax.random.key(0), x)
+        loss = lambda params, x, weight: ((1 + weight) * layer.apply(params, x).astype(jnp.float32)).sum()
+        return params, jax.jit(jax.grad(loss))(params, x, weight)
+
+    params, exact = gradients(jnp.float32)
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    close = lambda a, b: np.testing.assert_allclose(np.linalg.norm(a - b), 0, atol=0.01 * np.linalg.norm(b))
+    jax.tree.map(close, gradients(jnp.bfloat16, params)[1], exact)
+
+
 @pytest.mark.parametrize("replicas", [False, True])
 @pytest.mark.parametrize(("clips", "steps"), [(3, 5), (32, 1)])
 def test_lstm_by_kernels_is_that_of_its_scan(clips, steps, replicas, monkeypatch):

@@ -44,12 +44,10 @@ def test_every_row_is_planned_under_both_protocols(study, tmp_path):
 
 def test_a_duration_in_another_unit_keeps_the_number_of_evaluations(tmp_path):
     chosen = {"rows": ["optimised"], "protocols": ["paper"]}
-    [(_, config)] = plan(
-        rit_nsynth, {"epochs": 100.0}, chosen, 1, tmp_path
-    )  # its own: 800 steps, an evaluation every 40
-    assert (config.epochs, config.steps, config.eval_every) == (100.0, 0, 5.0)
-    [(_, config)] = plan(rit_nsynth, {"epochs": 100.0, "eval_every": 2.0}, chosen, 1, tmp_path)
-    assert config.eval_every == 2.0
+    [(_, config)] = plan(rit_nsynth, {"steps": 800}, chosen, 1, tmp_path)  # its own: 10 epochs, an evaluation each
+    assert (config.epochs, config.steps, config.eval_every) == (0.0, 800, 80.0)
+    [(_, config)] = plan(rit_nsynth, {"steps": 800, "eval_every": 40.0}, chosen, 1, tmp_path)
+    assert config.eval_every == 40.0
 
 
 def test_a_file_that_cuts_the_data_is_for_honest_alone(tmp_path):
