@@ -3,6 +3,7 @@
 import json
 import pathlib
 import shlex
+import zipfile
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -220,6 +221,7 @@ def pictures(run: Run, damaged: list[str]) -> dict[str, str]:
 def read_arrays(path: pathlib.Path, repair: str, use: Callable[[dict[str, np.ndarray]], Any]) -> Any:
     """What `use` makes of the arrays in a file. Raises RunError, with what repairs it, where that fails."""
     try:
+        zipfile.ZipFile(path).close()  # Of another file NumPy would say that it might be read unsafely.
         with np.load(path) as arrays:
             return use(dict(arrays))
     except Exception as error:  # A damaged archive raises what its layers please.
