@@ -4,8 +4,11 @@ import subprocess
 import sys
 
 import jax
+import pytest
 
-from audiojax.writer import finite, provenance
+from audiojax.errors import RunError
+from audiojax.recipes import single
+from audiojax.writer import check_owner, finite, provenance, read_result
 from tests.conftest import ROOT
 
 
@@ -36,3 +39,14 @@ def test_tensorboard_starts_without_pytorch_and_leaves_it_importable(tmp_path):
     )
     assert done.stdout.split() == ["started", "imported"]
     assert list((tmp_path / "events").glob("events.*"))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "5", "null", '"text"', b"\xff"])
+def test_what_holds_no_json_object_is_one_sentence(tmp_path, text):
+    for name in ("config.json", "result.json"):
+        (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(RunError, match="result.json cannot be read .*; remove it: the same command evaluates"):
+        read_result(tmp_path)
+    for read in (single.read_config, lambda folder: check_owner(folder, {})):
+        with pytest.raises(RunError, match="config.json cannot be read"):
+            read(tmp_path)
