@@ -83,7 +83,7 @@ def file_names(labels: list[str]) -> list[str]:
         fits = PLAIN.fullmatch(label) and not DEVICES.fullmatch(folded[number]) and len(label.encode()) <= LONGEST
         if fits and count[folded[number]] == 1:
             return label
-        return f"{re.sub('[^A-Za-z0-9_-]+', '_', label)[:40]}%{number}"  # No label of its own name has a %.
+        return f"{re.sub('[^A-Za-z0-9_]+', '_', label)[:40]}%{number}"  # No label of its own name has a %.
 
     return [name(number, label) for number, label in enumerate(labels)]
 

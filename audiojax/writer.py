@@ -9,6 +9,7 @@ import pathlib
 import platform
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -183,6 +184,7 @@ def read_arrays(path: pathlib.Path, use: Callable[[dict[str, np.ndarray]], Any],
       RunError: that fails; with what repairs it.
     """
     try:
+        zipfile.ZipFile(path).close()  # Of another file NumPy would say that it might be read unsafely.
         with np.load(path) as arrays:
             return use(dict(arrays))
     except Exception as error:  # A damaged archive raises errors of many kinds.

@@ -141,3 +141,14 @@ def test_the_commit_is_this_programs_own(monkeypatch, tmp_path):
     commit = provenance(jax.devices())["commit"]
     monkeypatch.setenv("GIT_DIR", str(tmp_path))
     assert provenance(jax.devices())["commit"] == commit
+
+
+@pytest.mark.parametrize("text", ["", "[]", "5", "null", '"text"', b"\xff"])
+def test_what_holds_no_json_object_is_one_sentence(tmp_path, text):
+    for name in ("config.json", "result.json"):
+        (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(RunError, match="result.json cannot be read .*; remove that file alone"):
+        read_result(tmp_path)
+    for read in (single.read_config, lambda folder: check_owner(folder, {})):
+        with pytest.raises(RunError, match="config.json cannot be read"):
+            read(tmp_path)

@@ -39,3 +39,12 @@ def test_batch_normalisation_is_that_of_flax_with_its_gradients(shape, dtype):
     tolerance = dict(rtol=1e-5, atol=1e-5) if dtype == "float32" else dict(rtol=0.02, atol=0.02)
     close = lambda a, b: np.testing.assert_allclose(a, b, **tolerance)
     jax.tree.map(close, results(layers.BatchNorm), results(flax.linen.BatchNorm))
+
+
+def test_activations_are_those_of_flax_and_others_are_named():
+    x = jnp.linspace(-2, 2, 12).reshape(3, 4)
+    for name in layers.ACTIVATIONS:
+        assert layers.activation(name)(x).shape == x.shape
+    for name in ("rleu", "Dense", "one_hot", "", 5):
+        with pytest.raises(ValueError, match=f"no activation {name!r}; activations: celu, elu"):
+            layers.activation(name)

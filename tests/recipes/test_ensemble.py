@@ -54,6 +54,12 @@ def test_arithmetic_mean_of_all_seeds_is_a_run_like_any_other(members, data_dir)
     assert (folder / "result.json").stat().st_mtime_ns == before
 
 
+def test_an_ensemble_has_no_network_to_load(members, data_dir):
+    _, folder = run(members, data_dir)
+    with pytest.raises(RunError, match="split_0 is a run without weights of its own, such as an ensemble"):
+        single.load(folder)
+
+
 def test_members_may_be_folders_and_weights_are_those_of_least_loss_on_validation(members, data_dir):
     folders = tuple(str(members / row / "honest" / "split_0") for row in ("fc1", "fc2"))
     weighted, _ = run(members, data_dir, "weighted", "weighted", folders)
