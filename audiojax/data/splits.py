@@ -2,7 +2,8 @@
 
 import hashlib
 import itertools
-from typing import NamedTuple
+import re
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -269,8 +270,25 @@ def read_table(path: str, columns: tuple[str, ...], classes: list[str] | None = 
     return table
 
 
+def by_id(table: dict[str, Any], ids: np.ndarray, path) -> dict[str, Any]:
+    """A table of clips under the names that the data set gives them; a name in it may have folders and a suffix too.
+
+    Raises:
+      DataError: two of its names are one clip.
+    """
+    known, named = set(ids), {}
+    for name, value in table.items():
+        last = re.split(r"[\\/]", name)[-1]
+        clip = next((form for form in (name, last, last.rpartition(".")[0]) if form in known), name)
+        if clip in named:
+            raise DataError(f"{path} names {clip} twice, once as {name}.")
+        named[clip] = value
+    return named
+
+
 def regroup(clips: Part, table: dict[str, str], path: str) -> Part:
     """Clips with the groups of a table. Raises DataError where it does not name one of them."""
+    table = by_id(table, clips.id, path)
     if absent := [clip for clip in clips.id if clip not in table]:
         raise DataError(f"{path} names no group for {absent[0]} ({len(absent)} such clips); add them, or leave it out.")
     return clips._replace(group=np.array([table[clip] for clip in clips.id], str))
@@ -281,6 +299,12 @@ def assign(clips: Part, table: dict[str, str], path: str, test_fold: str) -> tup
 
     valid is None where the table has none. Also returns how many clips one of both sides does not know.
     """
+    table = by_id(table, clips.id, path)
+    if not table.keys() & set(clips.id):
+        raise DataError(
+            f"none of the {len(table)} clips that {path} names, such as {next(iter(table), '')!r}, is in {clips.split};"
+            f" a clip there is called such as {str(clips.id[0])!r}."
+        )
     value = np.array([table.get(clip, "") for clip in clips.id], str)
     known = sorted(set(table.values()))
     if set(known) <= set(PARTS):
@@ -303,6 +327,7 @@ def assign(clips: Part, table: dict[str, str], path: str, test_fold: str) -> tup
 
 def relabel(part: Part, table: dict[str, labels.Label], classes: list[str], path) -> tuple[Part, str]:
     """The windows of the clips in a table of labels, as it has them. Also returns how many clips one of both lacks."""
+    table = by_id(table, part.id, path)
     listed = np.isin(part.id, list(table))
     own = select(part, listed)
     given = [table[clip] for clip in own.id]

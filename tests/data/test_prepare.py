@@ -76,10 +76,12 @@ def describe(folder):
     prepared.Prepared(folder=folder, **fields, skipped=[], changes={}).save()
 
 
-def test_the_newest_version_is_found_by_number_and_copies_are_none(tmp_path):
-    for version in ("2.0.0", "10.0.0", "9.1.0", "9.1.0 (copy)", "99.old"):
+def test_only_data_of_this_version_are_found(tmp_path):
+    for version in ("2.0.0", "10.0.0", "3.0.0 (copy)", "3.0.0.incomplete1A2B", "99.old"):
         describe(tmp_path / "gtzan" / "released" / version)
-    assert prepared.find("gtzan", "released", tmp_path).folder.name == "10.0.0"
+    assert prepared.find("gtzan", "released", tmp_path) is None
+    describe(tmp_path / "gtzan" / "released" / prepared.VERSION)
+    assert prepared.find("gtzan", "released", tmp_path).folder.name == prepared.VERSION
 
 
 @pytest.mark.parametrize("value", ["", None])

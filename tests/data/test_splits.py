@@ -383,3 +383,35 @@ def test_notes_are_in_one_order(nsynth):
     weights = {f"subset {letter}": 1.0 for letter in "hgfedcba"}
     *_, notes = parts_of(nsynth, NSYNTH, CUT, subset_weights=weights)
     assert len(notes) == 8 and notes == sorted(notes)
+
+
+@pytest.mark.parametrize("form", ["{}", "{}.wav", "blues/{}.au", "C:\\audio\\blues\\{}.WAV", "./{}"])
+def test_files_may_name_clips_with_folders_and_suffixes(tmp_path, form):
+    write_tracks(tmp_path)
+    data = prepared_after("gtzan", tmp_path, tmp_path)
+    ids = data.index("all").id
+    lines = {"split": ["train", "valid", "test", "train", "test"] * 2, "artist": list("abcdefghij")}
+    for column, values in lines.items():
+        rows = "".join(f"{form.format(clip)},{value}\n" for clip, value in zip(ids, values))
+        (tmp_path / f"{column}.csv").write_text(f"clip,{column}\n{rows}")
+    config = config_of("fagan_gtzan", "cnn1d_gap", data__segment=SHORT, data__split_file=str(tmp_path / "split.csv"))
+    parts, _, notes = splits.make_parts(data, config.data.protocols.honest, config.data)
+    assert [len(parts[name].id) for name in splits.PARTS] == [4, 2, 4]
+    assert any("0 clips are not in it and left out, 0 clips that it names are absent" in note for note in notes)
+    config = config_of("fagan_gtzan", "cnn1d_gap", data__segment=SHORT, data__group_file=str(tmp_path / "artist.csv"))
+    parts, *_ = splits.make_parts(data, config.data.protocols.honest, config.data)
+    assert not set(parts["train"].group) & set(parts["test"].group) and set(parts["train"].group) <= set("abcdefghij")
+
+
+def test_a_file_of_other_clips_or_of_one_clip_twice_is_said(tmp_path):
+    write_tracks(tmp_path)
+    data = prepared_after("gtzan", tmp_path, tmp_path)
+    path = tmp_path / "cut.csv"
+    config = config_of("fagan_gtzan", "cnn1d_gap", data__segment=SHORT, data__split_file=str(path))
+    for rows, said in (
+        ("x,train\ny,test\n", "none of the 2 clips that .* names, such as 'x', is in all; .* such as 'blues.00000'"),
+        ("rock.00001,train\nrock/rock.00001.wav,test\n", "names rock.00001 twice, once as rock/rock.00001.wav"),
+    ):
+        path.write_text(f"clip,split\n{rows}")
+        with pytest.raises(DataError, match=said):
+            splits.make_parts(data, config.data.protocols.honest, config.data)
