@@ -100,7 +100,7 @@ def run(
 
 
 def open_folder(config, workdir: pathlib.Path) -> tuple[Writer, dict | None]:
-    """What writes a run's folder, and its result where it is finished, which is said. The caller is `own_folder`."""
+    """What writes a run's folder, and its result where it is finished, which is said. Its caller holds the lock."""
     writer, result = Writer(workdir, config.to_dict()), read_result(workdir)
     if result:
         console.say(f"{workdir} is finished; to run it again choose another --workdir.")
