@@ -253,8 +253,10 @@ def steps(folder: pathlib.Path) -> list[int]:
 
 def move_aside(path: pathlib.Path) -> pathlib.Path:
     """Renames a damaged checkpoint, so that its step can be saved again; returns where it is."""
-    names = (path.with_name(f"{DAMAGED}{path.name}{suffix}") for suffix in ("", *map("_{}".format, range(2, 1000))))
-    aside = next(name for name in names if not name.exists())
+    aside, number = path.with_name(f"{DAMAGED}{path.name}"), 1
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{DAMAGED}{path.name}_{number}")
     durable.rename(path, aside)
     return aside
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -238,6 +239,25 @@ def test_full_disk_while_saving_is_said_and_survived(reference, data_dir, tmp_pa
     done = launch(*SMALL_LI_FLAGS, f"--workdir={workdir}", f"--data_dir={data_dir}")
     assert done.returncode == 0, done.stderr
     assert_same(outcome(workdir), outcome(reference))
+
+
+def test_a_damaged_checkpoint_of_a_finished_run_is_refused_and_trained_anew_from_the_one_before(
+    reference, data_dir, tmp_path
+):
+    workdir = shutil.copytree(reference, tmp_path / "run")
+    [largest] = sorted((workdir / "checkpoints" / "24").rglob("*"), key=lambda path: path.stat().st_size)[-1:]
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 4
+    largest.write_bytes(content)
+    with pytest.raises(
+        RunError, match=f"damaged .*; remove {workdir / 'result.json'} and start that run's command again"
+    ):
+        single.load(workdir)
+    (workdir / "result.json").unlink()
+    done = launch(*SMALL_LI_FLAGS, f"--workdir={workdir}", f"--data_dir={data_dir}")
+    assert done.returncode == 0 and "24 is damaged" in done.stderr and "resumed at step 16" in done.stderr
+    assert_same(outcome(workdir), outcome(reference))
+    np.testing.assert_array_equal(single.load(workdir).best.step, [24])
 
 
 def test_non_finite_loss_stops_the_run_and_names_step_and_quantity(data_dir, tmp_path):

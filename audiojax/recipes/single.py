@@ -106,7 +106,7 @@ def run(
 
 
 def open_folder(config, workdir: pathlib.Path) -> tuple[Writer, dict | None]:
-    """What writes a run's folder, and its result where it is finished, which is said. The caller is `own_folder`."""
+    """What writes a run's folder, and its result where it is finished, which is said. Its caller holds the lock."""
     if jax.process_count() > 1:
         program = {name: value for name, value in provenance([]).items() if name != "device"}
         meshes.agree("config and program", program | {"workdir": str(workdir), "config": config.to_dict()})

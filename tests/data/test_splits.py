@@ -399,7 +399,8 @@ def test_files_may_name_clips_with_folders_and_suffixes(tmp_path, form):
     assert [len(parts[name].id) for name in splits.PARTS] == [4, 2, 4]
     assert any("0 clips are not in it and left out, 0 clips that it names are absent" in note for note in notes)
     config = config_of("fagan_gtzan", "cnn1d_gap", data__segment=SHORT, data__group_file=str(tmp_path / "artist.csv"))
-    parts, *_ = splits.make_parts(data, config.data.protocols.honest, config.data)
+    cut = dict(config.data.protocols.honest) | {"valid_fraction": 0.4}
+    parts, *_ = splits.make_parts(data, cut, config.data)
     assert not set(parts["train"].group) & set(parts["test"].group) and set(parts["train"].group) <= set("abcdefghij")
 
 
