@@ -4,8 +4,7 @@
 from audiojax import process
 
 if __name__ == "__main__":
-    process.restart_with_malloc_set()
-    process.end_at_signals()
+    process.begin()
 
 import importlib
 import pathlib

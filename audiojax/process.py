@@ -22,6 +22,13 @@ MALLOC = (
 STOPPED = 130  # exit code of a program that was asked to stop
 
 
+def begin() -> None:
+    """Readies the process of a program, before its imports: its memory, and the answers to signals and to errors."""
+    restart_with_malloc_set()
+    end_at_signals()
+    sys.excepthook = lambda kind, error, trace: end(1, f"{unforeseen(error, None)}; exit code 1.")
+
+
 def restart_with_malloc_set() -> None:
     """Starts this program anew, on Linux, with glibc told by `MALLOC` to keep memory; at once where it is told already.
 
