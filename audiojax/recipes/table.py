@@ -39,6 +39,7 @@ def run(
     Raises:
       ConfigError: a row, protocol, key or duration that cannot be. RunError: runs failed, or are damaged.
     """
+    own = {row: config_file.config_of(study, row).to_dict() for row in study.ROWS}
     planned, failed, pending = plan(study, config, overrides, chosen, splits, workdir), {}, []
     for folder, row_config in planned:
         try:
@@ -69,7 +70,6 @@ def run(
     damaged = []
     if jax.process_index() == 0:
         workdir.mkdir(parents=True, exist_ok=True)
-        own = {row: config_file.config_of(study, row).to_dict() for row in study.ROWS}
         file = config_file.shown(study)
         damaged = page.write(config.study, study.ROWS, own, workdir, data_dir, file)
     console.say(f"tables and pages: {workdir / 'table.md'}, table.csv, table.tex, report.html")
