@@ -4,9 +4,7 @@
 from audiojax import process
 
 if __name__ == "__main__":
-    process.open_closed_streams()
-    process.restart_with_malloc_set()
-    process.end_at_signals()
+    process.begin()
 
 import importlib
 import pathlib

@@ -85,7 +85,7 @@ def flat_keys(config: ConfigDict, prefix: str = "") -> list[str]:
     return keys
 
 
-def check(config: ConfigDict, workdir: str | None) -> None:
+def check(config: ConfigDict, workdir: pathlib.Path | None) -> None:
     """Raises ConfigError where a config cannot be launched: no workdir that can be written, no such recipe, or (of a
     row) no single duration."""
     if not workdir:
@@ -100,8 +100,8 @@ def check(config: ConfigDict, workdir: str | None) -> None:
             raise ConfigError(f"--{given[0]} is for a table; leave :{config.row} out of --config, or the flag.")
     if config.replicas < 1 or config.seed < 0:
         raise ConfigError(f"replicas={config.replicas} must be at least 1 and seed={config.seed} at least 0.")
-    if not (config.row and os.path.exists(os.path.join(workdir, "result.json"))):  # A finished run is only read.
-        check_workdir(pathlib.Path(workdir))
+    if not (config.row and os.path.exists(workdir / "result.json")):  # A finished run is only read.
+        check_workdir(workdir)
 
 
 def check_workdir(workdir: pathlib.Path) -> None:
@@ -131,7 +131,7 @@ def verify(data: ConfigDict, data_dir: pathlib.Path) -> None:
         print(f"audiojax: {prepared.folder} is as it was prepared.", file=sys.stderr)
 
 
-def list_rows(study: ModuleType, workdir: str | None) -> None:
+def list_rows(study: ModuleType, workdir: pathlib.Path | None) -> None:
     """Prints the rows of a study, their parameters, what was published of each, and what the runs in `workdir` scored
     on test, under each protocol; on stderr, which runs are damaged."""
     from audiojax.report import table as report  # It imports JAX, which no other command line has to wait for here.
@@ -145,7 +145,7 @@ def list_rows(study: ModuleType, workdir: str | None) -> None:
         }
         for row, settings in rows.items()
     }
-    runs, damaged = report.read_runs(pathlib.Path(workdir), rows) if workdir else ([], [])
+    runs, damaged = report.read_runs(workdir, rows) if workdir else ([], [])
     ours = {
         entry.row: {
             f"{protocol} {measure}": report.spread(score._replace(interval=None))

@@ -22,6 +22,15 @@ MALLOC = (
 STOPPED = 130  # exit code of a program that was asked to stop
 
 
+def begin() -> None:
+    """Readies the process of a program, before its imports: its streams, its memory, and the answers to signals and to
+    errors."""
+    open_closed_streams()
+    restart_with_malloc_set()
+    end_at_signals()
+    sys.excepthook = lambda kind, error, trace: end(1, f"{unforeseen(error, None)}; exit code 1.")
+
+
 def open_closed_streams() -> None:
     """Opens standard streams that were closed when this program started, to nowhere. Else the next file that is opened
     has their number, and what libraries write to stderr goes into it."""

@@ -5,9 +5,12 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 
 import pytest
 
+from audiojax import command_line
+from audiojax.errors import ConfigError
 from configs import li_audioset, rit_nsynth
 from tests.conftest import ROOT, launch
 
@@ -150,3 +153,33 @@ def test_closed_streams_do_not_receive_files(tmp_path, closed):
     )
     done = subprocess.run(f"{sys.executable} -c {shlex.quote(code)} {closed}", shell=True, cwd=ROOT)
     assert done.returncode == 0 and (tmp_path / "file").read_bytes() == b""
+
+
+def test_a_signal_while_it_starts_is_answered_at_once(tmp_path):
+    """In the imports, or the preparation of the data that follows them."""
+    command = [sys.executable, "launch.py", LI, f"--workdir={tmp_path / 'run'}", f"--data_dir={tmp_path}"]
+    for wait_s in (0.3, 1.5):
+        started = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        time.sleep(wait_s)
+        started.terminate()
+        _, stderr = started.communicate(timeout=20)
+        assert started.returncode == 130
+        assert stderr.splitlines()[-1] == "audiojax: stopped by SIGTERM; the same command goes on."
+
+
+def test_the_repositorys_studies_are_found_from_elsewhere(tmp_path):
+    command = [sys.executable, ROOT / "launch.py", "--config=configs/rit_nsynth.py", "--list"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and "rit_nsynth: published" in done.stdout
+
+
+def test_a_workdir_that_cannot_be_written_is_said_before_anything_is_done(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(ConfigError, match=f"--workdir={tmp_path}/a/b: you may not write to {tmp_path}; choose another"):
+        command_line.check_workdir(tmp_path / "a" / "b")
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(ConfigError, match="link is no folder; choose another one"):
+        command_line.check_workdir(tmp_path / "link" / "run")
+    (tmp_path / "mine").mkdir()
+    command_line.check_workdir(tmp_path / "mine" / "run")
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["link", "mine"]

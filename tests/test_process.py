@@ -98,6 +98,15 @@ def test_an_unforeseen_error_goes_to_a_log(tmp_path, folder):
     assert "LookupError: caf\\udce9\nmore" in text and "in fail" in text
 
 
+def test_an_error_before_the_program_runs_is_a_sentence_too(tmp_path):
+    code, [line] = ended(
+        start(f"process.begin(); {HANGING} import no_such_module", env=os.environ | {"TMPDIR": str(tmp_path)})
+    )
+    assert code == 1 and line.startswith(
+        "audiojax: unforeseen ModuleNotFoundError: No module named 'no_such_module'; its"
+    )
+
+
 def test_logs_are_added_to_and_none_is_lost(tmp_path, monkeypatch, capsys):
     for number in range(2):
         assert str(tmp_path / "error.log") in process.unforeseen(ValueError(f"error {number}"), tmp_path)

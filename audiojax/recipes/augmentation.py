@@ -36,6 +36,8 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     if data.prepared.multi_label or config.grid:
         raise ConfigError("augmentation is for single labels and without a grid.")
     generator = single.load(single.find_run(config.recipe.generator, workdir, config, data.prepared)[0])
+    if "generates" not in generator.result:
+        raise ConfigError(f"recipe.generator={config.recipe.generator!r} is no GAN; name a run that generates clips.")
     if generator.result["classes"] != data.classes:
         raise ConfigError(
             f"recipe.generator={config.recipe.generator!r} knows {', '.join(generator.result['classes'])}."

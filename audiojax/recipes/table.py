@@ -40,6 +40,7 @@ def run(
     Raises:
       ConfigError: a row, protocol, key or duration that cannot be. RunError: runs failed, or are damaged.
     """
+    own = {row: config_file.config_of(study, row).to_dict() for row in study.ROWS}
     planned, failed = plan(study, config, overrides, chosen, splits, workdir), {}
     meshes.agree("the table's runs", {"runs": [str(folder) for folder, _ in planned]})
     # One process looks, for another host may not see yet what was written last.
@@ -70,7 +71,6 @@ def run(
     damaged = []
     if jax.process_index() == 0:
         workdir.mkdir(parents=True, exist_ok=True)
-        own = {row: config_file.config_of(study, row).to_dict() for row in study.ROWS}
         file = config_file.shown(study)
         damaged = page.write(config.study, study.ROWS, own, workdir, data_dir, file)
     console.say(f"tables and pages: {workdir / 'table.md'}, table.csv, table.tex, report.html")

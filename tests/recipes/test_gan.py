@@ -163,6 +163,12 @@ def test_what_cannot_generate_says_so(table, tmp_path):
         generate.write(tmp_path, None, 0, 1, tmp_path)
 
 
+def test_clips_of_a_classifier_cannot_join(table, data_dir):
+    config = config_of("beyond_gtzan_gan", "lstm_log_mel_gan", **SMALL, recipe__generator="judge")
+    with pytest.raises(ConfigError, match="recipe.generator='judge' is no GAN; name a run that generates clips"):
+        augmentation.run(config, table / "other" / "honest" / "split_0", None, data_dir)
+
+
 def test_a_discriminator_that_has_won_is_named():
     said = gan.won({"fooled": [0.0], "loss": [7.25]})
     assert "has won" in said and "7.25" in said and "not a good fit" in said
