@@ -19,7 +19,7 @@ from audiojax.errors import DataError
 
 AUDIO_SUFFIXES = (".au", ".flac", ".mp3", ".ogg", ".wav")
 CLIP_SUFFIXES = (*AUDIO_SUFFIXES, ".tfrecord", ".tfrecord.gz")
-LEVELS = 3  # how deep a part of a release is looked for: folders within the release's folder, that one included
+LEVELS = 3  # of folders in which a part of a release is looked for, the release's own included
 # Besides names that begin with a dot; all are written by systems, none by whoever made the release.
 JUNK = ("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "lost+found", "icon\r")
 SEPARATORS = (",", ";", "\t")
@@ -174,8 +174,9 @@ def find_part(root: pathlib.Path, *names: str) -> pathlib.Path | None:
 
     Upper and lower case are the same. Raises DataError where it is there twice on one level.
     """
-    folders = [root]
+    paths = [root]
     for _ in range(LEVELS):
+        folders = [path for path in paths if os.path.isdir(path)]
         paths = [path for folder in folders for path in list_folder(folder)]
         for name in names:
             found = [path for path in paths if path.name.lower() == name.lower()]
@@ -184,14 +185,13 @@ def find_part(root: pathlib.Path, *names: str) -> pathlib.Path | None:
                 raise DataError(f"{different[0]} and {different[1]} are both there; keep one of them.")
             if found:
                 return found[0]
-        folders = [path for path in paths if os.path.isdir(path) and not is_junk(path.name)]
     return None
 
 
 def list_folder(folder: pathlib.Path) -> list[pathlib.Path]:
-    """What is in a folder, by name; nothing where it cannot be opened."""
+    """What is in a folder, by name, without junk; nothing where it cannot be opened."""
     try:
-        return sorted(folder.iterdir())
+        return sorted(path for path in folder.iterdir() if not is_junk(path.name))
     except OSError:
         return []
 
