@@ -22,6 +22,7 @@ BLOCK = 2**20  # samples
 MP3_RATES_HZ = (8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 UNKNOWN_BYTES = 0x7FFF_0000  # no clip is this long; written by programs that do not know the length beforehand
 MP3_DELAY = 529  # samples, of a decoder
+FLAC_STARTS = (b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22")  # its mark and the head of its first block
 FLAC_SAMPLES = 2**36  # the field of a FLAC file's number of samples holds less
 
 # What soundfile reads as int16 without loss, and how the depths that are not 16 bits are called.
@@ -423,8 +424,10 @@ def mend_flac(content: bytes) -> tuple[bytes, list[str]]:
     samples, if there is one, proves it.
 
     Raises:
-      ValueError: the length is not known and the file does not end with a whole frame, or the checksum is another.
+      ValueError: another FLAC file follows, or the length is not known and the file does not end with a whole frame, or the checksum is another.
     """
+    if any(content.find(start, 4) > 0 for start in FLAC_STARTS):
+        raise ValueError("it holds several FLAC files; write each as a file of its own")
     fields = int.from_bytes(content[18:26], "big")
     if len(content) < 42 or fields % FLAC_SAMPLES:
         return content, []

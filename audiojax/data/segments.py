@@ -18,12 +18,17 @@ def windows(
     Returns:
       clip int64 [M], which of the clips; offset int64 [M], the window's first step in it; length int32 [M], steps.
     """
-    shortest = min(max(shortest_steps, 1), steps)
-    count_N = 1 + np.maximum(length_N.astype(np.int64) - shortest, 0) // hop_steps
+    count_N = count_windows(length_N, steps, hop_steps, shortest_steps)
     clip = np.repeat(np.arange(len(length_N)), count_N)
     first_N = np.cumsum(count_N) - count_N
     offset = (np.arange(len(clip)) - first_N[clip]) * hop_steps
     return clip, offset, np.minimum(length_N[clip] - offset, steps).astype(np.int32)
+
+
+def count_windows(length_N: np.ndarray, steps: int, hop_steps: int, shortest_steps: int) -> np.ndarray:
+    """How many windows each clip is cut into: int64 [N]; see `windows`."""
+    shortest = min(max(shortest_steps, 1), steps)
+    return 1 + np.maximum(length_N.astype(np.int64) - shortest, 0) // hop_steps
 
 
 def steps_of(seconds: float, steps_hz: int, name: str) -> int:

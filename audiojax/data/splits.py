@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from audiojax import host
 from audiojax.data import labels, segments, store
 from audiojax.data.prepared import Prepared
 from audiojax.errors import ConfigError, DataError
@@ -185,6 +186,13 @@ def cut_windows(clips: Part, prepared: Prepared, segment) -> Part:
         raise ConfigError(f"data.segment.pad={segment.pad!r} is unknown; it must be 'zeros' or 'repeat'.")
     if not steps:
         return clips
+    count = int(segments.count_windows(clips.length, steps, hop or steps, shortest).sum())
+    needed_bytes = count * sum(field.nbytes // max(len(field), 1) for field in clips[2:])
+    if needed_bytes > host.memory_bytes():
+        raise ConfigError(
+            f"data.segment.seconds={segment.seconds} and hop_s={segment.hop_s} cut {clips.split} into {count:,}"
+            f" windows, whose index needs {needed_bytes / 1e9:,.0f} GB of memory; make them longer."
+        )
     clip, offset, length = segments.windows(clips.length, steps, hop or steps, shortest)
     whole = select(clips, clip)
     return whole._replace(steps=steps, start=whole.start + offset, offset=offset, length=length)

@@ -359,6 +359,13 @@ def test_an_mp3_that_ends_between_two_frames_is_truncated():
         decode(content + content, RATE_HZ)
 
 
+@pytest.mark.parametrize("behind", [b"", b"TAG".ljust(128)])
+def test_a_flac_file_behind_another_is_refused(behind):
+    content = encode(NOISE, "FLAC")
+    with pytest.raises(ValueError, match="holds several FLAC files; write each as a file of its own"):
+        decode(content + content + behind, RATE_HZ)
+
+
 def test_ogg_files_of_several_streams_or_without_a_page_are_refused():
     content = encode(RNG.normal(0, 0.1, 4 * RATE_HZ), "OGG", "VORBIS")
     with pytest.raises(ValueError, match="chains several Ogg streams; write each as a file of its own"):

@@ -416,3 +416,10 @@ def test_a_file_of_other_clips_or_of_one_clip_twice_is_said(tmp_path):
         path.write_text(f"clip,split\n{rows}")
         with pytest.raises(DataError, match=said):
             splits.make_parts(data, config.data.protocols.honest, config.data)
+
+
+def test_more_windows_than_memory_holds_are_refused(nsynth, monkeypatch):
+    segment = dict(seconds=1 / 16_000, hop_s=0.0, shortest_s=0.0, pad="zeros")
+    monkeypatch.setattr(splits.host, "memory_bytes", lambda: 3_000_000_000)
+    with pytest.raises(ConfigError, match="hop_s=0.0 cut train into 38,400,000 windows, whose index needs"):
+        parts_of(nsynth, NSYNTH, "honest", segment=segment, exclude_classes=())
