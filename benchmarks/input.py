@@ -23,7 +23,7 @@ import soundfile
 from audiojax import mesh as meshes
 from audiojax.data import order, store
 from audiojax.data.datasets import gtzan
-from audiojax.data.prepared import Prepared, find
+from audiojax.data.prepared import Prepared, find, folder_of
 from benchmarks.common import measure, report
 from configs import common
 
@@ -134,7 +134,7 @@ def main() -> None:
             case = f"preparation of {rate_hz} Hz {extension}"
             figures[f"{case}, clips/s"] = tracks / seconds["ours"]
             ratios[f"{case} over librosa.load"] = seconds["librosa"] / seconds["ours"]
-        write_gtzan(folder / "gtzan" / "noise" / "1.0.0", tracks=100 if arguments.quick else 1000)
+        write_gtzan(folder_of("gtzan", "noise", folder), tracks=100 if arguments.quick else 1000)
         for kind in ("resident", "stream"):
             command = [sys.executable, "-m", "benchmarks.input", "--read", temporary, kind, "200"]
             output = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()

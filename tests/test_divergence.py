@@ -232,6 +232,7 @@ def test_a_replica_without_scores_has_no_metrics(data_dir):
     part = single.splits.Part(
         "test", 1, **{name: np.arange(40).astype(str) for name in ("id", "group", "subset")},
         **{name: np.zeros(40, int) for name in ("offset", "start", "length", "weight")}, label=np.arange(40) % 4,
+        digest=np.zeros((40, 16), np.uint8),
     )  # fmt: skip
     scores = evaluate.Scores(score, score[..., 0])
     assert evaluate.without(scores, np.zeros(3, bool)) is scores

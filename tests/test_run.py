@@ -274,7 +274,7 @@ def test_unwritable_workdir_is_refused(data_dir, tmp_path):
         single.run(small_li(), tmp_path / "file" / "run", None, data_dir)
 
 
-@pytest.mark.parametrize("key", ["task.competition", "optim.average_share", "dtype", "keep"])
+@pytest.mark.parametrize("key", ["task.competition", "optim.average_share", "dtype"])
 def test_a_run_of_another_version_is_said_when_it_is_loaded(tmp_path, key):
     config = small_li().to_dict()
     *sections, last = key.split(".")

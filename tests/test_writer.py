@@ -69,7 +69,7 @@ def test_everything_of_a_run_is_on_disk_before_its_result(data_dir, tmp_path, mo
     monkeypatch.setattr(os, "replace", note_replace)
     single.run(small_li(), tmp_path / "run", None, data_dir)
     kinds = {path.relative_to(tmp_path / "run").parts[0] for path, _ in then if path != tmp_path / "run"}
-    assert kinds == {"config.json", "metrics.jsonl", "tensorboard", "checkpoints", "predictions"}
+    assert kinds == {"config.json", "data.json", "metrics.jsonl", "tensorboard", "checkpoints", "predictions"}
     for path, synced_ns in then:
         assert synced_ns is not None, path
         assert path.is_dir() or synced_ns == path.stat().st_mtime_ns, f"{path} is written after it is synced"
@@ -104,7 +104,8 @@ def test_a_run_that_fails_leaves_nothing_open(data_dir, tmp_path):
     assert not [path for path in opened if path.startswith(str(tmp_path))]
     names = [thread.name for thread in set(threading.enumerate()) - before]
     assert not [name for name in names if "checkpoint" in name or name.startswith("Thread-")]
-    assert sorted(os.listdir(tmp_path / "run")) == ["checkpoints", "config.json", "metrics.jsonl", "tensorboard"]
+    left = ["checkpoints", "config.json", "data.json", "metrics.jsonl", "tensorboard"]
+    assert sorted(os.listdir(tmp_path / "run")) == left
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["8"]
 
 

@@ -424,7 +424,8 @@ def mend_flac(content: bytes) -> tuple[bytes, list[str]]:
     samples, if there is one, proves it.
 
     Raises:
-      ValueError: another FLAC file follows, or the length is not known and the file does not end with a whole frame, or the checksum is another.
+      ValueError: another FLAC file follows, or the length is not known and the file does not end with a whole frame, or
+        the checksum is another.
     """
     if any(content.find(start, 4) > 0 for start in FLAC_STARTS):
         raise ValueError("it holds several FLAC files; write each as a file of its own")

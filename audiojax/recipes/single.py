@@ -136,9 +136,7 @@ def open_run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_d
         section = section.copy_and_resolve_references()
         section.label_file = str(find_run(section.label_file, workdir, config, prepared)[0] / LABELS)
     data = Data(prepared, *open_parts(config, section, prepared))
-    known = identity(config, data)
-    meshes.agree("the data", known)
-    meshes.by_first(lambda: keep_identity(workdir, known))
+    meshes.agree("the data", identity(config, data))
     return data
 
 
@@ -155,6 +153,7 @@ def fit(
     start_from: folder of a run of the same network, whose chosen weights are the first ones of this run; without it
     that of the config. watch: called with the data, the task, the writer, and what `Trainer.run` calls it with.
     """
+    meshes.by_first(lambda: keep_identity(workdir, identity(config, data)))
     total_steps, _ = duration(config, len(data.parts["train"].id))
     mesh = meshes.make_mesh(config.replicas, config.batch_size, config.cpu_devices)
     source = open_source(config.data, data.prepared, data.parts, mesh)
@@ -345,6 +344,7 @@ def find_run(
         if (result := read_result(folder)) is None:
             continue
         own, wanted = membership(read_config(folder), result), membership(config.to_dict(), None, prepared)
+        # Runs of earlier versions do not say all of it.
         compared = own.keys() & wanted.keys() - set(apart_from)
         differing = differences(*({key: of[key] for key in compared} for of in (own, wanted)))
         if differing:
@@ -363,14 +363,14 @@ def membership(config: dict, result: dict | None, prepared: prepared_data.Prepar
 
     config: as config.json has it. result: None of a run that is not finished; the files and data are read then.
     """
-    data = config["data"]
+    data, protocol = config["data"], config["protocol"]
     keys = ("name", "variant", "split_seed", "test_fold", "exclude_classes")
-    # The runs of earlier versions say nothing of their data.
-    known = result.get("data", {}) if result else identity_of_files(data) | {"fingerprint": prepared.fingerprint()}
+    own = lambda: identity_of_files(data) | {"fingerprint": prepared.fingerprint()}
+    known = own() if result is None else result.get("data", {})
     return {
-        "protocol": config["protocol"],
-        **{f"data.{key}": data[key] for key in keys},
-        f"data.protocols.{config['protocol']}": data["protocols"][config["protocol"]],
+        "protocol": protocol,
+        **{f"data.{key}": data[key] for key in keys if key in data},
+        **{f"data.protocols.{name}": value for name, value in data.get("protocols", {}).items() if name == protocol},
         **{key: known[key] for key in ("fingerprint", *FILES) if key in known},
     }
 

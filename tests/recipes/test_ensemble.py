@@ -93,9 +93,9 @@ def test_what_cannot_be_averaged_is_said(members, data_dir):
     with pytest.raises(RunError, match="other needs lstm, which has no finished run, .*; train it first"):
         run(members, data_dir, "other", members=("fc1", "lstm"))
     folder = (str(members / "fc1/honest/split_0"),)
-    with pytest.raises(RunError, match="cut needs .* under .*'split_seed': 1., for its labels or scores"):
+    with pytest.raises(RunError, match=r"cut cannot use .*, which has other clips in .*: data.split_seed=0 \(now 1\)"):
         run(members, data_dir, "cut", members=folder, data__split_seed=1)
-    with pytest.raises(RunError, match="valid.npz is of other examples than this valid"):
+    with pytest.raises(RunError, match="other clips in .*: data.protocols.honest.valid_fraction=0.05 .now 0.2."):
         run(members, data_dir, "share", members=folder, data__protocols__honest__valid_fraction=0.2)
 
 
@@ -103,7 +103,7 @@ def scored(folder, classes=2):
     """A run's predictions of three examples, and the part that they are of."""
     label, number = np.array([0, 1, 1]), np.zeros(3, np.int64)
     id_N = np.array(["a", "b", "c"])
-    part = Part("all", 1, id_N, id_N, id_N, label, number, number, number, number)
+    part = Part("all", 1, id_N, id_N, id_N, label, number, number, number, number, number)
     (folder / "predictions").mkdir(exist_ok=True)
     columns = dict(id=part.id, offset=part.offset, label=part.label, score=np.full((3, classes), 1 / classes))
     np.savez(folder / "predictions" / "test.npz", **columns)

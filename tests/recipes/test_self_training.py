@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from audiojax.data import labels, splits, store
-from audiojax.data.prepared import Prepared
+from audiojax.data.prepared import Prepared, folder_of
 from audiojax.errors import ConfigError, NonFiniteError
 from audiojax.recipes import self_training, single
 from tests.conftest import ROOT, config_of
@@ -58,7 +58,7 @@ def data_dir(tmp_path_factory):
 
 def write_shapes(data_dir, noise):
     """A prepared data set: clips of a shape are its waveform and `noise` times as much noise; ids end in the shape."""
-    rng, folder = np.random.default_rng(0), data_dir / "shapes" / "released" / "1.0.0"
+    rng, folder = np.random.default_rng(0), folder_of("shapes", "released", data_dir)
     folder.mkdir(parents=True)
     waveforms = rng.normal(size=(len(SHAPES), SAMPLES))
 

@@ -33,9 +33,16 @@ def release(tmp_path_factory):
     return root
 
 
+def begin(config, workdir, data_dir):
+    """A run's data, opened and noted as its own."""
+    data = single.open_run(config, workdir, None, data_dir)
+    single.keep_identity(workdir, single.identity(config, data))
+    return data
+
+
 def finished(config, workdir, root):
     """A folder that says of itself that it is a finished run of a config on the release."""
-    data = single.open_run(config, workdir, None, root / "data")
+    data = begin(config, workdir, root / "data")
     (workdir / "config.json").write_text(json.dumps(config.to_dict()))
     (workdir / "result.json").write_text(json.dumps(single.facts(config, data)))
     return data.prepared
@@ -76,20 +83,20 @@ def test_another_content_of_a_file_that_cuts_the_data_is_another_cut(release, tm
     with pytest.raises(RunError, match="split_file='[0-9a-f]{64}' \\(now '[0-9a-f]{64}'\\)"):
         single.find_run(str(tmp_path), tmp_path / "a" / "b" / "c", config, data)
     with pytest.raises(RunError, match="was begun on other data: train, valid, test differ"):
-        single.open_run(config, tmp_path, None, release / "data")
+        begin(config, tmp_path, release / "data")
 
 
 def test_a_run_does_not_go_on_with_data_that_were_prepared_anew(release, tmp_path):
     """Of another release; the same release prepared again is the same data."""
     raw, workdir = tmp_path / "raw", tmp_path / "run"
     shutil.copytree(release / "raw", raw)
-    single.open_run(gtzan(), workdir, None, release / "data")
+    begin(gtzan(), workdir, release / "data")
     prepare("gtzan", "released", raw, tmp_path / "again", True)
-    single.open_run(gtzan(), workdir, None, tmp_path / "again")
+    begin(gtzan(), workdir, tmp_path / "again")
     (raw / "gtzan" / "rock" / "rock.00003.wav").write_bytes(track(77))
     prepare("gtzan", "released", raw, tmp_path / "other", True)
     with pytest.raises(RunError, match=r"run was begun on other data: train differ|valid differ|test differ"):
-        single.open_run(gtzan(), workdir, None, tmp_path / "other")
+        begin(gtzan(), workdir, tmp_path / "other")
     data = prepared.find("gtzan", "released", tmp_path / "other")
     finished(gtzan(), tmp_path / "one", release)
     with pytest.raises(RunError, match="has other clips in train, valid and test: fingerprint="):

@@ -104,7 +104,7 @@ def test_what_fails_is_said_and_the_rest_goes_on(data_dir, tmp_path):
     broken.mkdir(parents=True)
     (broken / "checkpoints").write_text("not a folder")
     chosen = {"rows": ["fc1", "fc2"], "protocols": ["paper"]}
-    with pytest.raises(RunError, match=r"1 of 2 runs failed \(fc1/paper/split_0: .*cannot be saved"):
+    with pytest.raises(RunError, match=r"1 of 2 runs failed \(fc1/paper/split_0: .*cannot be written"):
         run(tmp_path, data_dir, chosen)
     other = tmp_path / "fc2" / "paper" / "split_0" / "result.json"
     finished = other.stat().st_mtime_ns
@@ -132,7 +132,7 @@ def test_what_is_damaged_or_of_other_settings_fails_alone_and_before_the_trainin
         run(tmp_path, data_dir, chosen)
     said = str(caught.value)
     assert "fc1/paper/split_0 belongs to a run with" in said
-    assert f"{result} cannot be read" in said and "remove it: the same command evaluates" in said
+    assert f"{result} cannot be read" in said and "remove that file alone" in said
     assert f"the report lacks what is damaged: {predictions} cannot be read" in said
     shown = capsys.readouterr().err
     assert (

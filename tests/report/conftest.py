@@ -6,7 +6,7 @@ import numpy as np
 
 from audiojax import metrics
 from audiojax.data import store
-from audiojax.data.prepared import Prepared
+from audiojax.data.prepared import Prepared, folder_of
 from audiojax.data.splits import Part
 from audiojax.writer import Writer
 
@@ -47,7 +47,7 @@ def result_of(test: dict[str, list], ci95: dict | None = None, **other) -> dict:
 
 def write_run(folder: pathlib.Path, config: dict, result: dict, label=None, score_RNK=None, id_N=None) -> pathlib.Path:
     """A finished run; with labels and scores also its predictions, curves and scores by class."""
-    writer = Writer(folder, config | {"row": folder.parts[-3]})
+    writer = Writer(folder, config | {"row": folder.parts[-3], "protocol": folder.parts[-2]})
     writer.begin(0)
     if label is not None:
         by_class = [metrics.by_class(score_NK, label) for score_NK in score_RNK]
@@ -73,7 +73,7 @@ def tone(row: int) -> np.ndarray:
 
 def write_tones(data_dir: pathlib.Path) -> None:
     """A prepared data set of 1 s tones, one a clip of IDS."""
-    folder = data_dir / "tones" / "released" / "1.0.0"
+    folder = folder_of("tones", "released", data_dir)
     folder.mkdir(parents=True)
     clip = lambda row: store.Example(IDS[row], IDS[row], row % 3, tone(row))
     items = [(name, lambda row=row: clip(row)) for row, name in enumerate(IDS)]

@@ -1,9 +1,12 @@
 """Which examples are shown, and that they sound as they are."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from audiojax.data.audio_file import decode, encode_mp3
+from audiojax.data.prepared import find
 from audiojax.report import clips, page
 from tests.report.conftest import IDS, RATE_HZ, config_of, tone, write_tones
 
@@ -54,8 +57,7 @@ def test_why_there_is_no_sound_is_said(tmp_path, monkeypatch):
     assert "split half, is not in the data folder" in clips.open_sound(folded, tmp_path)
     monkeypatch.setattr(clips, "encode_mp3", None)
     assert "soundfile cannot be imported" in clips.open_sound(config_of("honest"), tmp_path)
-    description = tmp_path / "tones" / "released" / "1.0.0" / "audiojax.json"
-    description.write_text(description.read_text().replace('"step_shape": []', '"step_shape": [\n 128\n]'))
+    dataclasses.replace(find("tones", "released", tmp_path), step_shape=(128,)).save()
     assert "tones holds no audio" in clips.open_sound(config_of("honest"), tmp_path)
 
 
@@ -76,8 +78,8 @@ def test_damaged_data_leaves_the_clips_without_sound(tmp_path):
     text = description.read_text()
     for broken in ("", "[]", "{}"):
         description.write_text(broken)
-        assert "cannot be read" in clips.open_sound(config_of("honest"), tmp_path)
+        assert "is damaged" in clips.open_sound(config_of("honest"), tmp_path)
     description.write_text(text)
     for path in set(description.parent.iterdir()) - {description}:
         path.write_bytes(b"")
-    assert "cannot be read" in clips.open_sound(config_of("honest"), tmp_path)
+    assert "is damaged" in clips.open_sound(config_of("honest"), tmp_path)
