@@ -115,7 +115,7 @@ def finite(tree):
     if isinstance(tree, dict):
         return {key: finite(value) for key, value in tree.items()}
     if isinstance(tree, (list, tuple)):
-        return [finite(value) for value in tree]
+        return type(tree)(finite(value) for value in tree)
     return None if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 

@@ -285,7 +285,8 @@ def score_table(result: dict, select: str) -> Table:
     """All scores on every split of the first seed, or of the settings that validation chose by the metric `select`,
     with the published ones and the test split's 95 % interval."""
     scores, published, ci95 = result["metrics"], result["published"], result["ci95"].get("test", {})
-    first = next((k for k, value in enumerate(scores["valid"][select]) if table.has_score(result, value)), 0)
+    each = next(iter(scores["test"].values()))
+    first = next((replica for replica, value in enumerate(each) if table.has_score(result, value)), 0)
     shown = metrics.best(scores["valid"][select], select) if result.get("settings") else first
     lines = []
     for metric in scores["test"]:
