@@ -47,7 +47,10 @@ def result_of(test: dict[str, list], ci95: dict | None = None, **other) -> dict:
 
 def write_run(folder: pathlib.Path, config: dict, result: dict, label=None, score_RNK=None, id_N=None) -> pathlib.Path:
     """A finished run; with labels and scores also its predictions, curves and scores by class."""
-    writer = Writer(folder, config | {"row": folder.parts[-3], "protocol": folder.parts[-2]})
+    row, protocol = folder.parts[-3:-1]
+    protocols = {protocol: config["data"]["protocols"][config["protocol"]]}
+    place = {"row": row, "protocol": protocol, "data": config["data"] | {"protocols": protocols}}
+    writer = Writer(folder, config | place)
     writer.begin(0)
     if label is not None:
         by_class = [metrics.by_class(score_NK, label) for score_NK in score_RNK]

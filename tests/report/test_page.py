@@ -255,7 +255,8 @@ def test_names_that_utf_8_lacks_are_on_the_page_and_in_the_table(tmp_path):
 def test_the_command_names_the_file_given(tmp_path):
     write_study(tmp_path, tmp_path / "data")
     page.write("study", ROWS, {}, tmp_path, tmp_path / "data", "/elsewhere/my.py")
-    assert "--config=/elsewhere/my.py:row" in (tmp_path / "report.html").read_text()
+    text = (tmp_path / "report.html").read_text()
+    assert "--config=/elsewhere/my.py:" in text and "--config=configs/" not in text
 
 
 @pytest.fixture
@@ -307,7 +308,7 @@ def test_a_broken_picture_is_named_and_the_others_are_drawn(recipes, text):
     (plots / "embedding.npz").write_bytes(text)
     (plots / ".embedding.npz").write_bytes(text)  # left by a process that was killed
     [sentence] = page.write("study", rows, {}, workdir, workdir / "data")
-    assert "plots/embedding.npz cannot be read" in sentence and "remove it and the run's result.json" in sentence
+    assert "plots/embedding.npz cannot be read" in sentence and "remove it and result.json of that run" in sentence
     assert "<h4>First layer: what" in (workdir / "report.html").read_text()
 
 
