@@ -389,10 +389,12 @@ def identity(config, data: Data) -> dict:
 def keep_identity(workdir: pathlib.Path, known: dict) -> None:
     """Writes data.json, or compares it. Raises RunError where the run in `workdir` was begun on other data."""
     path = workdir / "data.json"
-    begun = read_json(path) if path.exists() else known
+    has_begun = (
+        path.exists() and (workdir / "config.json").exists()
+    )  # Without a config it failed before its first step.
+    begun = read_json(path) if has_begun else known
     if begun != known:
-        of = lambda tree: {name: part for name, part in tree.get("parts", {}).items()}
-        parts = [name for name in known["parts"] if of(begun).get(name) != of(known)[name]]
+        parts = [name for name, part in known["parts"].items() if begun.get("parts", {}).get(name) != part]
         raise RunError(
             f"{workdir} was begun on other data: {', '.join(parts) or 'the prepared clips'} differ from those of"
             " --data_dir now; choose another --workdir, or the data that it was begun on."

@@ -37,13 +37,13 @@ def begin(config, workdir, data_dir):
     """A run's data, opened and noted as its own."""
     data = single.open_run(config, workdir, None, data_dir)
     single.keep_identity(workdir, single.identity(config, data))
+    (workdir / "config.json").write_text(json.dumps(config.to_dict()))
     return data
 
 
 def finished(config, workdir, root):
     """A folder that says of itself that it is a finished run of a config on the release."""
     data = begin(config, workdir, root / "data")
-    (workdir / "config.json").write_text(json.dumps(config.to_dict()))
     (workdir / "result.json").write_text(json.dumps(single.facts(config, data)))
     return data.prepared
 
@@ -101,6 +101,14 @@ def test_a_run_does_not_go_on_with_data_that_were_prepared_anew(release, tmp_pat
     finished(gtzan(), tmp_path / "one", release)
     with pytest.raises(RunError, match="has other clips in train, valid and test: fingerprint="):
         single.find_run(str(tmp_path / "one"), tmp_path / "a" / "b" / "c", gtzan(), data)
+
+
+def test_a_start_that_failed_before_its_first_step_claims_no_data(release, tmp_path):
+    for seed in (0, 1):
+        config = gtzan(data__split_seed=seed)
+        data = single.open_run(config, tmp_path, None, release / "data")
+        single.keep_identity(tmp_path, single.identity(config, data))
+    assert single.read_json(tmp_path / "data.json") == single.identity(config, data)
 
 
 def test_loaded_run_scores_as_its_result_says(data_dir, tmp_path):
