@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 
 demo: $(STAMP)
 	$(BIN)/python launch.py --config=configs/rit_nsynth.py:optimised --config.data.variant=stand_in \
-	  --data_dir=runs/data --workdir=runs/demo --config.epochs=0 --config.steps=160 --config.eval_every=40
+	  --data_dir=runs/data --workdir=runs/demo --config.steps=160 --config.eval_every=40
 
 test: $(STAMP)
 	$(BIN)/ruff check .
