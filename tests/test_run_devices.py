@@ -28,9 +28,14 @@ def test_processes_of_one_run_that_differ_say_so_and_end(data_dir, tmp_path):
 
 
 def test_failure_of_the_first_process_ends_the_others(tmp_path):
+    """So does a process that does not see the data."""
     flags = [f"--workdir={tmp_path / 'run'}", f"--data_dir={tmp_path}", f"--raw_dir={tmp_path}"]
     for code, stderr in two_processes(*[[*flags, "--config.data.variant=released"]] * 2, timeout_s=60):
         assert code == 1 and "has no folder audioset" in stderr and "Traceback" not in stderr
+    flags = [f"--workdir={tmp_path / 'run'}"]
+    data = [f"--data_dir={tmp_path / host}" for host in ("one", "two")]
+    for code, stderr in two_processes(*[[*flags, folder] for folder in data], timeout_s=120):
+        assert code == 1 and 'audioset is "absent" on process 1 and "prepared" on process 0' in stderr
 
 
 def test_eight_devices_give_the_single_device_result(reference, data_dir, tmp_path):

@@ -424,8 +424,7 @@ def open_data(config, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> p
 
     meshes.by_first(make_ready)
     prepared = prepared_data.find(name, variant, data_dir)
-    if prepared is None:
-        raise DataError(f"--data_dir={data_dir} is not shared by all hosts: {name} is not there.")
+    meshes.agree(f"--data_dir={data_dir}", {name: "prepared" if prepared else "absent"})
     if prepared.skipped and config.strict:
         what, why = prepared.skipped[0]
         raise DataError(
