@@ -79,7 +79,7 @@ def check(prepared, parts, pad, clips):
                 np.testing.assert_array_equal(window, expected(part, clips, row, pad), f"{source} {name} {row}")
 
 
-@hypothesis.settings(max_examples=12, deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.settings(max_examples=6, deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
 @hypothesis.given(LENGTHS, LENGTHS, LENGTHS, SEGMENTS)
 @hypothesis.example([30, 4], [3, 5, 2], [9], {"seconds": 0.0, "hop_s": 0.0, "shortest_s": 0.0, "pad": "zeros"})
 @hypothesis.example([30, 4], [3, 5, 2], [9], {"seconds": 12.0, "hop_s": 3.0, "shortest_s": 1.0, "pad": "repeat"})
@@ -91,7 +91,7 @@ def test_every_sample_of_every_part_is_the_clips_own(one, two, three, segment):
         check(data, parts, segment.pad, clips)
 
 
-@hypothesis.settings(max_examples=12, deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.settings(max_examples=6, deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
 @hypothesis.given(LENGTHS, st.integers(1, 40), st.integers(1, 4), SEGMENTS)
 @hypothesis.example([30, 4], 5, 3, {"seconds": 12.0, "hop_s": 3.0, "shortest_s": 1.0, "pad": "zeros"})
 def test_clips_added_in_memory_are_read_as_others(lengths, samples, count, segment):
