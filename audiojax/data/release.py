@@ -1,6 +1,7 @@
 """A release as people have it: a folder, a tar(.gz) or a zip of any system, with one rule for what is passed over."""
 
 import codecs
+import contextlib
 import csv
 import functools
 import hashlib
@@ -261,21 +262,12 @@ def find_release(name: str, raw_dir: pathlib.Path | None) -> pathlib.Path | None
 
 def fingerprint(release: pathlib.Path) -> str:
     """A checksum of the names, sizes and times of all files below a folder, links followed, hidden files left out."""
-    found, seen = [], set()
-    for folder, folders, names in os.walk(release, followlinks=True):
-        own = os.stat(folder)
-        if is_again := (own.st_dev, own.st_ino) in seen:
-            folders.clear()  # A link has led back.
-        seen.add((own.st_dev, own.st_ino))
-        folders[:] = [name for name in folders if not is_junk(name)]
-        for name in () if is_again else names:
-            path = os.path.join(folder, name)
-            try:
-                status = os.stat(path)
-            except OSError:
-                continue  # a link to nothing
-            if stat.S_ISREG(status.st_mode) and not is_junk(name):
-                found.append((os.path.relpath(path, release), status.st_size, status.st_mtime_ns))
+    found = []
+    for file in walk(release):
+        with contextlib.suppress(OSError):  # A link may lead nowhere.
+            status = os.stat(release / file.path)
+            if stat.S_ISREG(status.st_mode):
+                found.append((str(file.path), status.st_size, status.st_mtime_ns))
     return hashlib.sha256(repr(sorted(found)).encode(errors="backslashreplace")).hexdigest()
 
 

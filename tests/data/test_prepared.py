@@ -156,3 +156,13 @@ def test_index_is_of_the_clips_alone(whole):
     data = prepared.find(NAME, VARIANT, whole / "data")
     index = data.index("all")
     assert store.damaged_clips(index, data.inputs("all")) == [] and index.digest.shape == (3, 16)
+
+
+def test_files_behind_every_link_count_under_its_name(tmp_path):
+    """Whatever the order in which a file system lists its folders."""
+    write_files(tmp_path, {"pop/a.wav": b"1"})
+    for name in ("one", "two"):
+        (tmp_path / name).symlink_to(tmp_path / "pop")
+    both = release.fingerprint(tmp_path)
+    (tmp_path / "two").unlink()
+    assert release.fingerprint(tmp_path) != both
