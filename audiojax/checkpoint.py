@@ -3,7 +3,6 @@
 import concurrent.futures
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import pathlib
@@ -51,8 +50,7 @@ class Checkpoints:
           RunError: the folder cannot be written, or it has checkpoints and all of them are damaged.
         """
         self._folder, self._keep, self._sync_log = folder, keep, sync_log
-        step = meshes.by_first(self._open)
-        self._step = None if step < 0 else step
+        self._step = meshes.by_first(self._open)
         # A folder that cannot be made is an error at once; made in the background it is waited for, for 300 s.
         in_background = ocp.AsyncOptions(create_directories_asynchronously=False)
         handler = ocp.CompositeCheckpointHandler(composite_options=ocp.CompositeOptions(async_options=in_background))
@@ -95,8 +93,8 @@ class Checkpoints:
         """That checkpoint, with the structure, types and shardings of `like`, and its JSON part."""
         return restore(self._folder / str(self._step), like)
 
-    def _open(self) -> int:
-        """Readies the folder; the step of its newest whole checkpoint, -1 where it has none."""
+    def _open(self) -> int | None:
+        """Readies the folder; the step of its newest whole checkpoint, None where it has none."""
         try:
             durable.make_folder(self._folder)
             for path in {*self._folder.glob(f"{PARTIAL}*"), *self._folder.glob("*.orbax-checkpoint-tmp")}:
@@ -114,7 +112,7 @@ class Checkpoints:
             console.say(f"{self._folder / str(number)} is damaged ({reason}): moved to {aside.name}, not used.")
         if step is not None and not (self._folder / str(step) / MANIFEST).exists():
             console.say(f"{self._folder / str(step)} has no {MANIFEST}: whether it is damaged cannot be checked.")
-        return -1 if step is None else step
+        return step
 
     def _complete(self, step: int) -> None:
         """In the background: once Orbax is done, makes a checkpoint count and deletes older ones."""
@@ -242,8 +240,7 @@ def files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 def fingerprint(path: pathlib.Path) -> dict:
     """A file's size and sha256."""
-    with open(path, "rb") as file:
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    return {"bytes": path.stat().st_size, "sha256": durable.sha256(path)}
 
 
 def steps(folder: pathlib.Path) -> list[int]:

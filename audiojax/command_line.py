@@ -98,8 +98,6 @@ def check(config: ConfigDict, workdir: pathlib.Path | None) -> None:
         unit_of(config)
         if given := [name for name in ("rows", "protocols", "splits") if flags.FLAGS[name].present]:
             raise ConfigError(f"--{given[0]} is for a table; leave :{config.row} out of --config, or the flag.")
-    if config.replicas < 1 or config.seed < 0:
-        raise ConfigError(f"replicas={config.replicas} must be at least 1 and seed={config.seed} at least 0.")
     if not (config.row and os.path.exists(workdir / "result.json")):  # A finished run is only read.
         check_workdir(workdir)
 

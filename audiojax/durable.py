@@ -1,7 +1,8 @@
-"""Files that a power cut leaves whole, or as they were before."""
+"""Files that a power cut leaves whole, or as they were before, and the checksum that tells."""
 
 import contextlib
 import errno
+import hashlib
 import os
 import pathlib
 from collections.abc import Iterator
@@ -73,3 +74,9 @@ def sync_tree(folder: pathlib.Path) -> None:
         for name in names:
             sync(pathlib.Path(inner) / name)
         sync_folder(pathlib.Path(inner))
+
+
+def sha256(path: pathlib.Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -50,7 +50,7 @@ class Prepared:
         """Which clips a split has, and where in its inputs they lie. Raises DataError: the file is damaged."""
         path = store.index_path(self.folder, split)
         self._check_size(path)
-        if path.name in self.files and sha256(path) != self.files[path.name][1]:
+        if path.name in self.files and durable.sha256(path) != self.files[path.name][1]:
             raise self._damaged(path, "its checksum is wrong")
         return store.read_index(self.folder, split)
 
@@ -94,7 +94,10 @@ class Prepared:
         files = {}
         for split in self.examples:
             inputs, index = (path(self.folder, split) for path in (store.inputs_path, store.index_path))
-            files |= {inputs.name: [inputs.stat().st_size, ""], index.name: [index.stat().st_size, sha256(index)]}
+            files |= {
+                inputs.name: [inputs.stat().st_size, ""],
+                index.name: [index.stat().st_size, durable.sha256(index)],
+            }
         fields = dataclasses.asdict(self) | {"folder": None, "files": files}
         durable.write_text(self.folder / DESCRIPTION, json.dumps(fields | {"checksum": checksum(fields)}, indent=1))
 
@@ -113,12 +116,6 @@ class Prepared:
 def checksum(fields: dict) -> str:
     """Of a description: the SHA-256 of its JSON."""
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
-
-
-def sha256(path: pathlib.Path) -> str:
-    """Of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def default_data_dir() -> pathlib.Path:

@@ -166,7 +166,7 @@ def recover(inputs: pathlib.Path, journal: pathlib.Path, step_bytes: int) -> lis
             try:
                 entry = json.loads(line)
                 steps = file.read(entry["length"] * step_bytes)
-                if hashlib.sha256(steps).hexdigest()[: 2 * DIGEST_BYTES] != entry["digest"]:
+                if digest_of(np.frombuffer(steps, np.uint8)).hex() != entry["digest"]:
                     break
             except (ValueError, KeyError, TypeError):  # A line that lost power left half-written.
                 break

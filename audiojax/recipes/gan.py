@@ -37,17 +37,7 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     return single.run(config, workdir, raw_dir, data_dir, leave=leave, watch=watching)
 
 
-def watch(
-    config,
-    workdir: pathlib.Path,
-    data: single.Data,
-    task,
-    writer: Writer,
-    step: int,
-    params,
-    model_state,
-    summary: dict,
-) -> None:
+def watch(config, workdir: pathlib.Path, data, task, writer: Writer, step: int, params, model_state, summary) -> None:
     """Keeps a sample of each class, and says where the discriminator has won; before the first step looks for the
     judge, whose absence is better known then than at the end."""
     if step == 0:
@@ -73,9 +63,7 @@ def leave_judgement(config, workdir: pathlib.Path, fitted: single.Fitted, writer
     summary = fitted.trainer.evaluator.report("valid", fitted.scores("valid")).summary
     if np.nanmax(summary["loss"]) > WON:
         data.notes.append(f"{config.row}, {config.protocol}: {won(summary)}")
-    judging = single.load(
-        single.find_run(config.recipe.judge, workdir, config, data.prepared, ("data.exclude_classes",))[0]
-    )
+    judging = single.load(find_judge(config, workdir, data))
     label_N = labels_to_generate(data.parts["train"].label, config.recipe.clips)
     numbers = len(data.classes) + np.arange(len(label_N))  # after those of the samples that are kept
     audio_NT = generate(fitted.task, best.params, best.model_state, numbers, label_N, data.parts["train"].steps)

@@ -20,7 +20,6 @@ from audiojax import checkpoint, console, durable, evaluate, grid, metrics, task
 from audiojax import mesh as meshes
 from audiojax.data import prepared as prepared_data
 from audiojax.data import release, resident, splits
-from audiojax.data.prepared import sha256
 from audiojax.duration import duration
 from audiojax.errors import ConfigError, DataError, NonFiniteError, RunError
 from audiojax.evaluate import Scores, intervals
@@ -136,7 +135,8 @@ def open_run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_d
         section = section.copy_and_resolve_references()
         section.label_file = str(find_run(section.label_file, workdir, config, prepared)[0] / LABELS)
     data = Data(prepared, *open_parts(config, section, prepared))
-    meshes.agree("the data", identity(config, data))
+    if jax.process_count() > 1:
+        meshes.agree("the data", identity(config, data))
     return data
 
 
@@ -377,7 +377,7 @@ def membership(config: dict, result: dict | None, prepared: prepared_data.Prepar
 
 def identity_of_files(data) -> dict[str, str]:
     """The checksums of the files that cut the data, by key; "" where there is none."""
-    return {key: sha256(pathlib.Path(data[key])) if data[key] else "" for key in FILES}
+    return {key: durable.sha256(pathlib.Path(data[key])) if data[key] else "" for key in FILES}
 
 
 def identity(config, data: Data) -> dict:
@@ -389,9 +389,8 @@ def identity(config, data: Data) -> dict:
 def keep_identity(workdir: pathlib.Path, known: dict) -> None:
     """Writes data.json, or compares it. Raises RunError where the run in `workdir` was begun on other data."""
     path = workdir / "data.json"
-    has_begun = (
-        path.exists() and (workdir / "config.json").exists()
-    )  # Without a config it failed before its first step.
+    # A run that failed before its first step has no config.json.
+    has_begun = path.exists() and (workdir / "config.json").exists()
     begun = read_json(path) if has_begun else known
     if begun != known:
         parts = [name for name, part in known["parts"].items() if begun.get("parts", {}).get(name) != part]

@@ -36,16 +36,22 @@ def clip_wav(seed, samples):
 CLIPS = {"train": {"a.wav": clip_wav(1, 500), "b.wav": clip_wav(2, 700)}, "test": {"c.wav": clip_wav(3, 900)}}
 
 
-def test_fsd_keeps_lengths_labels_subsets_and_groups_as_folders_and_as_archives(tmp_path):
+def unpacked_and_packed(tmp_path, separator, finder=False):
+    """The same clips prepared from folders and from zips, between whose folders and files stands `separator`."""
     root = write_fsd(tmp_path / "unpacked", **CLIPS)
     packed = tmp_path / "packed" / "fsdkaggle2018"
     packed.mkdir(parents=True)
     for part in ("meta", "audio_train", "audio_test"):
         with zipfile.ZipFile(packed / f"FSDKaggle2018.{part}.zip", "w") as archive:
-            archive.writestr(f"__MACOSX/FSDKaggle2018.{part}/._a.wav", b"finder")
+            if finder:
+                archive.writestr(f"__MACOSX/FSDKaggle2018.{part}/._a.wav", b"finder")
             for path in sorted((root / f"FSDKaggle2018.{part}").iterdir()):
-                archive.write(path, f"FSDKaggle2018.{part}/{path.name}")
-    one, two = (prepared_after("fsdkaggle2018", tmp_path / k, tmp_path / k, True) for k in ("unpacked", "packed"))
+                archive.writestr(f"FSDKaggle2018.{part}{separator}{path.name}", path.read_bytes())
+    return (prepared_after("fsdkaggle2018", tmp_path / k, tmp_path / k, True) for k in ("unpacked", "packed"))
+
+
+def test_fsd_keeps_lengths_labels_subsets_and_groups_as_folders_and_as_archives(tmp_path):
+    one, two = unpacked_and_packed(tmp_path, "/", finder=True)
     train, test = one.index("train"), one.index("test")
     assert train.id.tolist() == ["a", "b"] and train.group.tolist() == ["11", "12"]
     assert train.subset.tolist() == ["unverified", "verified"] and test.subset.tolist() == ["Public"]
@@ -113,14 +119,7 @@ def test_fsd_without_audio_or_metadata_stops(tmp_path):
 
 
 def test_fsd_zip_made_on_windows_reads_as_the_folder_does(tmp_path):
-    root = write_fsd(tmp_path / "unpacked", **CLIPS)
-    packed = tmp_path / "packed" / "fsdkaggle2018"
-    packed.mkdir(parents=True)
-    for part in ("meta", "audio_train", "audio_test"):
-        with zipfile.ZipFile(packed / f"FSDKaggle2018.{part}.zip", "w") as archive:
-            for path in sorted((root / f"FSDKaggle2018.{part}").iterdir()):
-                archive.writestr(f"FSDKaggle2018.{part}\\{path.name}", path.read_bytes())
-    one, two = (prepared_after("fsdkaggle2018", tmp_path / k, tmp_path / k, True) for k in ("unpacked", "packed"))
+    one, two = unpacked_and_packed(tmp_path, "\\")
     for split in ("train", "test"):
         assert_same(one, two, split)
 
