@@ -6,13 +6,12 @@ from audiojax import process
 if __name__ == "__main__":
     process.begin()
 
-import importlib
 import pathlib
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from audiojax import command_line, config_file, duration, grid
+from audiojax import command_line, config_file, duration, grid, names
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "configs/STUDY.py:ROW", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; one that exists is continued.")
@@ -58,8 +57,7 @@ def main(argv: list[str]) -> None:
     if VERIFY.value:
         command_line.verify(config.data, folders["data_dir"])
     if row:
-        recipe = importlib.import_module(f"audiojax.recipes.{config.recipe.name}")
-        console.show(console.result_table(recipe.run(config, **folders)))
+        console.show(console.result_table(names.recipe(config.recipe.name)(config, **folders)))
     else:
         from audiojax import lock
         from audiojax.recipes import table

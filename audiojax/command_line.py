@@ -3,7 +3,6 @@
 import difflib
 import os
 import pathlib
-import pkgutil
 import re
 import sys
 from types import ModuleType
@@ -13,7 +12,7 @@ import rich.table
 from absl import flags
 from ml_collections import ConfigDict
 
-from audiojax import config_file, ranges, recipes
+from audiojax import config_file, names, ranges
 from audiojax.duration import unit_of
 from audiojax.errors import ConfigError
 
@@ -91,9 +90,7 @@ def check(config: ConfigDict, workdir: pathlib.Path | None) -> None:
     if not workdir:
         raise ConfigError(f"--workdir is missing; usage: {USAGE}")
     ranges.check(config)
-    known = [module.name for module in pkgutil.iter_modules(recipes.__path__) if module.name != "table"]
-    if config.recipe.name not in known:
-        raise ConfigError(f"recipe.name={config.recipe.name!r} is unknown; recipes: {', '.join(known)}.")
+    names.choose("recipe.name", config.recipe.name, names.modules("recipes"))
     if config.row:
         unit_of(config)
         if given := [name for name in ("rows", "protocols", "splits") if flags.FLAGS[name].present]:

@@ -53,10 +53,9 @@ def batch_of(config, clip: np.ndarray, classes: int) -> tuple[np.ndarray, np.nda
     """Features [B, ...] of noise, and labels as the row's loss takes them; of an autoencoder the features again."""
     import jax
 
-    from audiojax import frontend
-    from audiojax.tasks import supervised
+    from audiojax import names
 
-    features = supervised.named(frontend, "frontend", config.frontend)
+    features = names.function("frontend", "frontend", config.frontend)
     if config.study == "wang_gtzan" and config.data.segment.seconds:
         clip = clip[:, : round(config.data.segment.seconds * 22_050)]
     shape = jax.eval_shape(features, clip, np.array([clip.shape[1]])).shape[1:]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from audiojax import evaluate, state, train
+from audiojax import evaluate, names, state, train
 from audiojax.errors import ConfigError, Interrupted, NonFiniteError, RunError
 from audiojax.recipes import single
 from audiojax.tasks import supervised
@@ -30,7 +30,7 @@ def spoil(monkeypatch, params=lambda step: False, loss=lambda step: False):
             spoiled = lambda when, tree: jax.tree.map(lambda x: jnp.where(wrong & when(state.step), jnp.nan, x), tree)
             return state.replace(params=spoiled(params, state.params)), logs | {"loss": spoiled(loss, logs["loss"])}
 
-    monkeypatch.setattr(single, "find_task", lambda name: Task)
+    monkeypatch.setattr(names, "task", lambda name: Task)
 
 
 def spoil_seed(monkeypatch, wrong):
@@ -42,7 +42,7 @@ def spoil_seed(monkeypatch, wrong):
             spoiled = lambda x: jnp.where(jax.random.key_data(key)[-1] == wrong, jnp.nan, x)
             return state.replace(params=jax.tree.map(spoiled, state.params))
 
-    monkeypatch.setattr(single, "find_task", lambda name: Task)
+    monkeypatch.setattr(names, "task", lambda name: Task)
 
 
 def test_a_seed_that_diverges_is_left_out_and_said(data_dir, tmp_path, monkeypatch, capfd):

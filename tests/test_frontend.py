@@ -10,9 +10,8 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiojax import frontend
+from audiojax import frontend, names
 from audiojax.errors import ConfigError
-from audiojax.tasks.supervised import named
 from tests.conftest import SHARED_DATA, run_on_eight_devices
 
 RATE_HZ = 22_050
@@ -41,7 +40,7 @@ def frames(request) -> dict:
 
 def features(name: str, audio_BT, **config) -> jax.Array:
     """A front end chosen and compiled as a task does it."""
-    function = jax.jit(named(frontend, "frontend", {"name": name} | config))
+    function = jax.jit(names.function("frontend", "frontend", {"name": name} | config))
     return function(jnp.asarray(audio_BT), jnp.full(len(audio_BT), audio_BT.shape[1]))  # whole clips
 
 
@@ -222,7 +221,7 @@ def test_lower_precision_does_not_leak_in(name):
     ],
 )
 def test_what_cannot_be_computed_is_an_error(name, wrong):
-    feature = named(frontend, "frontend", {"name": name} | SETTINGS[name] | wrong)
+    feature = names.function("frontend", "frontend", {"name": name} | SETTINGS[name] | wrong)
     with pytest.raises(ConfigError, match=next(reversed(wrong)) if "centred" not in wrong else "n_fft"):
         jax.eval_shape(lambda audio: feature(audio, jnp.array([2000])), jax.ShapeDtypeStruct((1, 2000), jnp.int16))
 
@@ -285,7 +284,7 @@ def test_spectra_of_a_batch_over_devices_are_computed_where_it_lies():
     code = """
 import jax, numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from audiojax import frontend
+from audiojax import frontend, names
 mesh = jax.make_mesh((2, 4), ("replica", "data"), axis_types=(AxisType.Auto,) * 2)
 x = np.random.default_rng(0).normal(size=(2, 8, 3000)).astype(np.float32)
 settings = dict(sample_rate_hz=8000, n_fft=256, hop_samples=100, centred=True, mels=20, reference=1.0, top_db=80.0)

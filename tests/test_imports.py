@@ -19,6 +19,7 @@ LEVEL = {  # a module imports from its own level's listed neighbours and from hi
     "lock": 2,
     "console": 4,
     "data": 3,
+    "names": 5,
     "optim": 4,
     "mesh": 4,
     "host": 5,

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 
-from audiojax import frontend
+from audiojax import names
 from audiojax.losses import sigmoid_cross_entropy
 from audiojax.tasks import supervised
 from audiojax.tasks.autoencoder import squared_error
@@ -109,7 +109,7 @@ def together(outputs) -> np.ndarray:
 def features_of(study: str, row: str) -> tuple[dict, tuple[int, ...], int]:
     """Model section, shape of the features and number of classes of a study's row."""
     config, (clip, classes) = config_of(study, row), CLIPS[study]
-    features = supervised.named(frontend, "frontend", config.frontend)
+    features = names.function("frontend", "frontend", config.frontend)
     shape = jax.eval_shape(features, clip, np.array([clip.shape[1]])).shape[1:]
     return config.model.to_dict(), shape, classes
 

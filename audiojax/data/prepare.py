@@ -2,16 +2,13 @@
 
 import contextlib
 import fcntl
-import importlib
 import pathlib
-import pkgutil
 import shutil
 import sys
 
 import tensorflow_datasets as tfds
 
-from audiojax import durable
-from audiojax.data import datasets
+from audiojax import durable, names
 from audiojax.data.prepared import DESCRIPTION, VERSION, find, folder_of
 from audiojax.data.release import find_release
 from audiojax.errors import ConfigError, DataError
@@ -29,7 +26,7 @@ def prepare(name: str, variant: str, raw_dir: pathlib.Path | None, data_dir: pat
       ConfigError: unknown name or variant.
       DataError: the release is absent, or `strict` and not wholly readable.
     """
-    builder_class = find_builder(name)
+    builder_class = names.data_set(name)
     if variant not in builder_class.builder_configs:
         raise ConfigError(f"data.variant={variant!r} is unknown; variants: {', '.join(builder_class.builder_configs)}.")
     release = find_release(name, raw_dir) if variant == "released" else None
@@ -60,16 +57,6 @@ def prepare(name: str, variant: str, raw_dir: pathlib.Path | None, data_dir: pat
                 f" its release in DIR/{name} and pass --raw_dir=DIR, or try the synthesised"
                 " --config.data.variant=stand_in."
             ) from error
-
-
-def find_builder(name: str):
-    """Class Builder of datasets/NAME.py. Raises ConfigError where there is none."""
-    known = [
-        module.name for module in pkgutil.iter_modules(datasets.__path__) if module.name not in ("base", "synthesiser")
-    ]
-    if name not in known:
-        raise ConfigError(f"data.name={name!r} is unknown; data sets: {', '.join(known)}.")
-    return importlib.import_module(f"audiojax.data.datasets.{name}").Builder
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import pathlib
-import pkgutil
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from audiojax import checkpoint, console, durable, evaluate, grid, metrics, tasks
+from audiojax import checkpoint, console, durable, evaluate, grid, metrics, names
 from audiojax import mesh as meshes
 from audiojax.data import prepared as prepared_data
 from audiojax.data import release, resident, splits
@@ -158,7 +157,7 @@ def fit(
     mesh = meshes.make_mesh(config.replicas, config.batch_size, config.cpu_devices)
     source = open_source(config.data, data.prepared, data.parts, mesh)
     prior_K = splits.class_shares(data.parts["train"], len(data.classes))
-    task = find_task(config.task.name)(config, prior_K, total_steps)
+    task = names.task(config.task.name)(config, prior_K, total_steps)
     if not start_from and config.get("start_from"):
         start_from = pathlib.Path(config.start_from)
     opened = checkpoint.Checkpoints(workdir / "checkpoints", config.keep, writer.sync_log)
@@ -295,7 +294,7 @@ def load(folder: pathlib.Path) -> Loaded:
         raise RunError(f"{folder} does not say how frequent its classes are, which its scores need; train it again.")
     prior_K = np.array(result.get("prior", [1 / classes] * classes))
     try:
-        task = find_task(config.task.name)(config, prior_K, result["steps"])
+        task = names.task(config.task.name)(config, prior_K, result["steps"])
     except (AttributeError, KeyError) as error:
         raise RunError(
             f"{folder} was trained by another version of audiojax, whose config.json has no {error}; take that version,"
@@ -472,14 +471,6 @@ def open_source(data, prepared: prepared_data.Prepared, parts: dict[str, splits.
         return resident.Resident(prepared, parts, pad, mesh)
     pipeline = import_tensorflow("audiojax.data.pipeline", "data.source=stream reads by tf.data")
     return pipeline.Stream(prepared, parts, pad, mesh)
-
-
-def find_task(name: str):
-    """Class Task of tasks/NAME.py."""
-    known = [module.name for module in pkgutil.iter_modules(tasks.__path__)]
-    if name not in known:
-        raise ConfigError(f"task.name={name!r} is unknown; tasks: {', '.join(known)}.")
-    return importlib.import_module(f"audiojax.tasks.{name}").Task
 
 
 def import_tensorflow(module: str, reason: str):

@@ -1,7 +1,6 @@
 """All rows of a study under its protocols, several cuts and seeds each, and the report beside the published numbers."""
 
 import difflib
-import importlib
 import pathlib
 import time
 from types import ModuleType
@@ -9,7 +8,7 @@ from types import ModuleType
 import jax
 from ml_collections import ConfigDict
 
-from audiojax import config_file, console, grid, process, ranges
+from audiojax import config_file, console, grid, names, process, ranges
 from audiojax import mesh as meshes
 from audiojax.duration import replace_duration, unit_of
 from audiojax.errors import AudiojaxError, ConfigError, Interrupted, RunError
@@ -58,8 +57,7 @@ def run(
             console.say(f"run {done + 1} of {len(pending)}: {name}" + (f", {left_s / 60:.0f} min left" if done else ""))
             progress(done, name)
             try:
-                recipe = importlib.import_module(f"audiojax.recipes.{row_config.recipe.name}")
-                recipe.run(row_config, folder, raw_dir, data_dir)
+                names.recipe(row_config.recipe.name)(row_config, folder, raw_dir, data_dir)
             except Interrupted:
                 raise
             except Exception as error:  # Such as a network that does not fit in memory: the other rows may.
@@ -111,8 +109,8 @@ def plan(
     """Folder and config of every run of the table, in the order of the rows. A key that only some rows have leaves the
     others as they are, which is said."""
     known = {"rows": list(study.ROWS), "protocols": list(config.data.protocols)}
-    for kind, names in chosen.items():
-        for name in names:
+    for kind, given in chosen.items():
+        for name in given:
             if name not in known[kind]:
                 near = difflib.get_close_matches(name, known[kind], 1)
                 hint = f"did you mean {near[0]!r}? " if near else ""

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from audiojax import frontend, inversion, losses, optim
+from audiojax import frontend, losses, names, optim
 from audiojax.errors import ConfigError
 from audiojax.state import TrainState
-from audiojax.tasks.supervised import Network, named
+from audiojax.tasks.supervised import Network
 
 SIDES = ("generator", "discriminator")
 OWN = ("params", "model_state", "opt_state", "average")  # of a TrainState, what each side has
@@ -32,8 +32,8 @@ class Task(Network):
             raise ConfigError(f"task.loss={config.task.loss!r} is unknown; losses of a GAN: {', '.join(known)}.")
         self._losses = getattr(losses, config.task.loss)
         super().__init__(config, total_steps, classes=len(prior_K))
-        self._invert = named(inversion, "frontend", config.frontend)
-        self._levels = named(frontend, "task.embedding", config.task.embedding)
+        self._invert = names.function("inversion", "frontend", config.frontend)
+        self._levels = names.function("frontend", "task.embedding", config.task.embedding)
         self._piece_frames, self._latent = config.task.piece_frames, config.model.latent
         judging = config.optim.copy_and_resolve_references().unlock()
         judging.update(dict(config.task.discriminator) | {"average_share": 0.0})

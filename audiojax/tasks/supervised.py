@@ -1,9 +1,5 @@
 """Classification and tagging: input -> features -> logits -> loss."""
 
-import functools
-import importlib
-import inspect
-import pkgutil
 from collections.abc import Callable
 
 import flax
@@ -11,12 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from audiojax import augment, frontend, inversion, losses, models, optim
+from audiojax import frontend, losses, names, optim
 from audiojax.errors import ConfigError
 from audiojax.state import TrainState
-
-# What the configs name: functions of these modules whose parameters begin like this.
-INPUTS = {frontend: ("", "length"), inversion: ("", "samples"), augment: ("key", "x", "label")}
 
 
 class Network:
@@ -28,7 +21,7 @@ class Network:
 
     def __init__(self, config, total_steps: int, **of_classes):
         """of_classes: what `build_model` takes of them."""
-        self._features = named(frontend, "frontend", config.frontend)
+        self._features = names.function("frontend", "frontend", config.frontend)
         check_lengths(config)
         self._augment_waveform = augmenter("augment.waveform", config.augment.waveform)
         self._augment_features = augmenter("augment.features", config.augment.features)
@@ -149,7 +142,7 @@ def check_lengths(config) -> None:
 
 def augmenter(section: str, steps) -> Callable:
     """The augmentations of a config's list as one function of (key, x, label)."""
-    functions = [named(augment, section, step) for step in steps]
+    functions = [names.function("augment", section, step) for step in steps]
 
     def apply(key, x, label):
         x = frontend.to_float(x) if functions else x
@@ -160,44 +153,17 @@ def augmenter(section: str, steps) -> Callable:
     return apply
 
 
-def named(module, section: str, config):
-    """The function `config.name` of a module, with the rest of the section as its arguments."""
-    arguments, inputs = dict(config), INPUTS[module]
-    name = arguments.pop("name", "")
-    functions = {n: f for n, f in vars(module).items() if callable(f) and f.__module__ == module.__name__}
-    given = lambda f: list(inspect.signature(f).parameters)[: len(inputs)]
-    takes = lambda f: len(given(f)) == len(inputs) and all(map(str.startswith, given(f), inputs))
-    known = [n for n, f in functions.items() if not n.startswith("_") and takes(f)]
-    if name not in known:
-        raise ConfigError(f"{section}.name={name!r} is unknown; known: {', '.join(sorted(known))}.")
-    function = getattr(module, name)
-    accepted = inspect.signature(function).parameters
-    if wrong := sorted(set(arguments) - set(accepted)):
-        raise ConfigError(f"{section}.name={name!r} takes no {wrong[0]!r}.")
-    needed = [key for key, p in list(accepted.items())[len(inputs) :] if p.default is p.empty]
-    if missing := [key for key in needed if key not in arguments]:
-        raise ConfigError(f"{section}.name={name!r} needs {missing[0]!r}.")
-    return functools.partial(function, **arguments)
-
-
 def build_model(config, output_bias_K: np.ndarray | None = None, classes: int = 0):
     """The network of `config.model`, class Model of models/NAME.py; of a classifier with a class an output bias, of
     another network that reads labels with how many classes there are."""
     arguments = dict(config.model)
     name = arguments.pop("name")
-    known = [
-        module.name
-        for module in pkgutil.iter_modules(models.__path__)
-        if not module.name.endswith(("layers", "kernels"))
-    ]
-    if name not in known:
-        raise ConfigError(f"model.name={name!r} is unknown; models: {', '.join(known)}.")
+    model = names.model(name)
     if config.dtype not in ("float32", "bfloat16"):
         raise ConfigError(f"dtype={config.dtype!r} is unknown; it must be float32 or bfloat16.")
     if output_bias_K is not None:
         arguments |= {"classes": len(output_bias_K), "output_bias": tuple(float(bias) for bias in output_bias_K)}
     arguments |= {"classes": classes} if classes else {}
-    model = importlib.import_module(f"audiojax.models.{name}").Model
     try:
         return model(dtype=jnp.dtype(config.dtype), **arguments)
     except TypeError as error:

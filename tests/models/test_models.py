@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from audiojax import frontend
+from audiojax import names
 from audiojax.models import layers
 from audiojax.tasks import supervised
 from tests.conftest import config_of
@@ -44,7 +44,7 @@ def counts(config, study):
     if study == "wang_gtzan" and config.data.segment.seconds:
         clip = clip[:, : round(config.data.segment.seconds * 22_050)]
     label = [jnp.zeros(1, jnp.int32)] if config.task.name == "gan" else []
-    features = supervised.named(frontend, "frontend", config.frontend)
+    features = names.function("frontend", "frontend", config.frontend)
     model = network(config, classes)
     init = lambda: model.init(jax.random.key(0), features(clip, jnp.array([clip.shape[1]])), *label, train=False)
     shapes = jax.eval_shape(init)["params"]

@@ -7,9 +7,9 @@ import optax
 import pytest
 import scipy.special
 
-from audiojax import augment, frontend, inversion, losses
+from audiojax import losses
 from audiojax.errors import ConfigError
-from audiojax.tasks.supervised import Task, named
+from audiojax.tasks.supervised import Task
 from tests.conftest import SMALL_MASKS, config_of
 
 # Loss and gradient norm of two steps from seed 0 on the batch below. They may be updated when a change to the network,
@@ -157,18 +157,6 @@ def test_classes_compete_when_they_are_predicted_not_in_training():
 def test_competition_beside_a_softmax_is_refused():
     with pytest.raises(ConfigError, match="task.competition must be 0 with softmax_cross_entropy"):
         Task(config_of("fagan_gtzan", "cnn1d_gap", task__competition=0.5), np.full(10, 0.2), total_steps=10)
-
-
-FRONT_ENDS = ["dequantise", "flat_log_mel", "identity", "log_mel", "log_spectrogram", "mel", "mfcc", "spectrogram"]
-FRONT_ENDS += ["spectrogram_image", "waveform"]
-AUGMENTATIONS = ["crop", "flip_polarity", "gain", "mixup", "noise", "permute_steps", "roll", "spec_augment"]
-
-
-def test_a_helper_of_a_module_is_not_taken_for_what_configs_name():
-    for module, known in ((frontend, FRONT_ENDS), (inversion, ["identity", "log_mel"]), (augment, AUGMENTATIONS)):
-        for name in {*vars(module)} - {*known}:
-            with pytest.raises(ConfigError, match=f"x.name='{name}' is unknown; known: {', '.join(known)}."):
-                named(module, "x", {"name": name})
 
 
 def test_a_mistyped_activation_is_a_sentence_with_those_that_exist():
