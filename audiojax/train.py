@@ -162,7 +162,7 @@ class Trainer:
 
     def _train_call(self, state: TrainState, data: Any, x: Any, seeds: jax.Array):
         """As many steps as x has; their logs have a leading axis of steps."""
-        if self._config.steps_per_call > 1:
+        if self._config.run.steps_per_call > 1:
             return self._scan_steps(state, data, x, seeds)
         # A single step is no loop: XLA runs the convolutions of a loop on one CPU thread, ten times slower. Its batch
         # is gathered by another program, so that it is compiled once for data of any size.
@@ -191,7 +191,7 @@ class Trainer:
     def _calls(self, start: int) -> list[tuple[int, int]]:
         """The calls (first step, end) of the rest of the run: functions of the step alone, and none across an
         evaluation, so that a resumed run makes the same ones."""
-        size, calls = self._config.steps_per_call, []
+        size, calls = self._config.run.steps_per_call, []
         while start < self.total_steps:
             end = self._next_evaluation(start)
             calls += [(first, min(first + size, end)) for first in range(start, end, size)]

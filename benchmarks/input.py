@@ -83,7 +83,7 @@ def waiting(data_dir: pathlib.Path, study: str, row: str, kind: str, variant: st
 
     config = importlib.import_module(f"configs.{study}").get_config(row)
     with config.unlocked():
-        config.data.source, config.data.variant = kind, variant
+        config.run.source, config.data.variant = kind, variant
         config.epochs, config.steps, config.examples, config.eval_every = 0.0, steps, 0, float(steps)
         if "within_train" in config.data.protocols:
             config.protocol = "within_train"

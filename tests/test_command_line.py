@@ -81,7 +81,7 @@ ON_DATA = {
     "loss": (["--config.task.loss=hinge"], "task.loss='hinge' is unknown"),
     "front end": (["--config.frontend.name=dequantize"], "frontend.name='dequantize' is unknown"),
     "front end's arguments": (["--config.frontend.name=waveform"], "takes no 'high'"),
-    "source": (["--config.data.source=river"], "data.source='river' is unknown"),
+    "source": (["--config.run.source=river"], "data.source='river' is unknown"),
     "protocol": (["--config.protocol=fair"], "protocol='fair' is unknown; protocols: honest, paper"),
     "no front end": (["--config.frontend.name=stft"], "frontend.name='stft' is unknown"),
     "initialiser": (["--config.model.kernel_init=glorot"], "kernel_init='glorot' is no initialiser"),

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from audiojax import evaluate, names, state, train
+from audiojax import evaluate, names, state, train, trained
+from audiojax.data import splits
 from audiojax.errors import ConfigError, Interrupted, NonFiniteError, RunError
 from audiojax.recipes import single
 from audiojax.tasks import supervised
@@ -72,7 +73,7 @@ def test_a_seed_that_diverges_is_left_out_and_said(data_dir, tmp_path, monkeypat
     healthy, healthy_score, *_ = outcome(tmp_path / "healthy")
     assert healthy["diverged"] == {} and not any("diverged" in note for note in healthy["notes"])
     np.testing.assert_array_equal(score, healthy_score[[0, 2]])
-    loaded = single.load(tmp_path / "all")
+    loaded = trained.load(tmp_path / "all")
     assert loaded.config.replicas == 2 and all(len(leaf) == 2 for leaf in jax.tree.leaves(loaded.best))
 
 
@@ -116,7 +117,7 @@ def test_a_resumed_run_knows_what_has_diverged(data_dir, tmp_path, monkeypatch):
 
 def test_early_stopping_counts_a_diverged_replica_as_stopped(data_dir, tmp_path, monkeypatch):
     spoil(monkeypatch, params=lambda step: step >= 3)
-    sizes = dict(steps=400, eval_every=2, steps_per_call=2, early_stopping=3, select="loss", optim__lr=0.3)
+    sizes = dict(steps=400, eval_every=2, run__steps_per_call=2, early_stopping=3, select="loss", optim__lr=0.3)
     config = small_li(grid=(("optim.lr", (0.3, WRONG_LR)),), replicas=2, **sizes)
     result = single.run(config, tmp_path / "run", None, data_dir)
     assert result["steps"] == result["best_step"][0] + 3 * 2 < 400 and "replica 1" in result["diverged"]
@@ -229,7 +230,7 @@ def test_a_million_replicas_are_refused_before_anything_is_made_for_them(data_di
 def test_a_replica_without_scores_has_no_metrics(data_dir):
     rng = np.random.default_rng(0)
     score = rng.random((3, 40, 4)).astype(np.float32)
-    part = single.splits.Part(
+    part = splits.Part(
         "test", 1, **{name: np.arange(40).astype(str) for name in ("id", "group", "subset")},
         **{name: np.zeros(40, int) for name in ("offset", "start", "length", "weight")}, label=np.arange(40) % 4,
         digest=np.zeros((40, 16), np.uint8),
