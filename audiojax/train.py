@@ -241,9 +241,7 @@ class Trainer:
         logs = jax.device_get(logs)  # [steps, replicas]
         now_s = time.perf_counter()
         self.time_s["train"] += now_s - previous_s
-        names = sorted(
-            logs, key=lambda name: name != "loss"
-        )  # Where several are wrong at one step, the loss is reported.
+        names = sorted(logs, key=lambda name: name != "loss")  # reports the loss first
         wrong = ~np.isfinite(np.stack([logs[name] for name in names], 1))  # [steps, quantities, replicas]
         for replica in np.flatnonzero(wrong.any((0, 1)) & ~stopped & ~self._has_diverged()):
             step, quantity = np.argwhere(wrong[..., replica])[0]
@@ -336,7 +334,7 @@ class Trainer:
         return np.asarray(multihost_utils.process_allgather(best.score, tiled=True)) > -np.inf
 
     def diverged(self) -> dict[str, dict]:
-        """Step and quantity at which each diverged replica was first not finite, by seed; in a grid by number from 0."""
+        """Step and quantity at which each replica diverged, by seed; in a grid by number from 0."""
         name = lambda replica: f"replica {replica}" if self._settings else self._name(replica)
         return {name(replica): self._diverged[replica] for replica in sorted(self._diverged)}
 
