@@ -53,10 +53,10 @@ def test_a_seed_that_diverges_is_left_out_and_said(data_dir, tmp_path, monkeypat
     assert result["diverged"] == {"seed 1": {"step": 1, "quantity": "loss"}}
     [note] = [note for note in result["notes"] if "diverged" in note]
     assert note == (
-        "fc2, honest: the replica with seed 1 diverged (loss was not finite at step 1): validation had chosen nothing"
+        "fc2, honest: the replica with seed 1 diverged (loss was not finite at step 1): validation had chosen no step"
         " of it before, and metrics, ensembles and predictions are of the other 2 of 3 replicas"
     )
-    said = "loss is nan at step 1 of the replica with seed 1: it is never chosen again, and the others go on"
+    said = "loss is nan at step 1 of the replica with seed 1: validation no longer chooses it, and the others go on"
     assert capfd.readouterr().err.count(said) == 1
     for split in ("valid", "test"):
         for values in [*result["metrics"][split].values(), *result["ci95"][split].values()]:
@@ -82,7 +82,7 @@ def test_a_setting_that_diverges_keeps_what_was_chosen_before(data_dir, tmp_path
     result = single.run(small_li(grid=GRID, replicas=2), tmp_path / "run", None, data_dir)
     assert result["diverged"] == {"replica 1": {"step": 11, "quantity": "loss"}}
     assert result["best_step"][1] == 8 and all(None not in of for of in result["metrics"]["test"].values())
-    assert any("its scores are of step 8, which validation chose before" in note for note in result["notes"])
+    assert any("its scores are those of step 8, which validation had chosen" in note for note in result["notes"])
 
 
 def test_a_replica_that_is_finite_again_is_never_chosen_again(data_dir, tmp_path, monkeypatch):
@@ -206,14 +206,14 @@ def test_what_cannot_be_started_from_is_said(reference, data_dir, tmp_path):
     config = small_li().to_dict()
     config["data"]["name"] = "gtzan"
     (unfinished / "config.json").write_text(json.dumps(config))
-    other = "is of other classes: data.name='gtzan' .now 'audioset'"
+    other = "has other classes: data.name='gtzan' .now 'audioset'"
     refused(ConfigError, other, start_from=str(unfinished))
     config["data"]["name"] = "audioset"
     (unfinished / "config.json").write_text(json.dumps(config))
     refused(RunError, "has no checkpoint; train that run first", start_from=str(unfinished))
     classes = json.loads((reference / "result.json").read_text())["classes"]
     (unfinished / "result.json").write_text(json.dumps({"classes": [*classes[:3], "bells", *classes[4:]]}))
-    refused(ConfigError, "is of other classes: number 3 is 'bells' there and ", start_from=str(unfinished))
+    refused(ConfigError, "has other classes: class 3 is 'bells' there and ", start_from=str(unfinished))
 
 
 MANY = (("optim.lr", tuple(np.geomspace(1e-5, 1, 1000))), ("model.dropout", (0.1,) * 1000))
