@@ -55,11 +55,11 @@ def duration(config, examples: int) -> tuple[int, int]:
     unit = unit_of(config)
     if not 1 <= config.batch_size <= examples:
         raise ConfigError(f"batch_size={config.batch_size} must be between 1 and the {examples} training examples.")
-    if config.eval_every <= 0 or config.steps_per_call < 1:
+    if config.eval_every <= 0 or config.run.steps_per_call < 1:
         raise ConfigError(
-            f"eval_every={config.eval_every} and steps_per_call={config.steps_per_call} must be positive."
+            f"eval_every={config.eval_every} and run.steps_per_call={config.run.steps_per_call} must be positive."
         )
-    for key, least in (("eval_batch_size", 1), ("keep", 1), ("early_stopping", 0)):
+    for key, least in (("eval_batch_size", 1), ("early_stopping", 0)):
         if config[key] < least:
             raise ConfigError(f"{key}={config[key]} must be at least {least}.")
     total = to_steps(config[unit], unit, config.batch_size, examples)

@@ -13,9 +13,9 @@ from collections import Counter
 import numpy as np
 import scipy.io.wavfile
 
-from audiojax import config_file, mesh, process
+from audiojax import config_file, mesh, process, trained
 from audiojax.errors import ConfigError, RunError
-from audiojax.recipes import gan, single
+from audiojax.recipes import gan
 
 PLAIN = re.compile(r"\w[\w .,()&'+-]*")
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d) *(\..*)?", re.IGNORECASE)  # which Windows opens in place of files
@@ -47,18 +47,18 @@ def write(run: pathlib.Path, label: str | None, first: int, count: int, out: pat
     Raises:
       RunError: no finished run of a GAN, or a folder that cannot be written. ConfigError: no such label or number.
     """
-    trained = single.load(run)
-    form, classes = trained.result.get("generates"), trained.result["classes"]
+    model = trained.load(run)
+    form, classes = model.result.get("generates"), model.result["classes"]
     if form is None:
-        raise RunError(f"{run} is the run of a {trained.config.task.name} task; only GANs generate.")
+        raise RunError(f"{run} is the run of a {model.config.task.name} task; only GANs generate.")
     if label is not None and label not in classes:
         raise ConfigError(f"--label={label}: the run has no such class; it has {', '.join(classes)}.")
     if first < 0 or count < 1:
         raise ConfigError(f"--first={first} must be at least 0 and --count={count} at least 1.")
     labels = np.repeat(np.arange(len(classes)) if label is None else classes.index(label), count)
     numbers = np.tile(np.arange(first, first + count), len(labels) // count)
-    weights = trained.best.params, trained.best.model_state
-    audio_NT = gan.generate(trained.task, *weights, numbers, labels, form["samples"])
+    weights = model.best.params, model.best.model_state
+    audio_NT = gan.generate(model.task, *weights, numbers, labels, form["samples"])
     names = file_names(classes)
     paths = [out / f"{names[k]}.{number:05d}.wav" for k, number in zip(labels, numbers)]
     try:

@@ -3,33 +3,19 @@
 import contextlib
 import errno
 import fcntl
-import functools
 import os
 import pathlib
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import IO
 
 from audiojax import console, durable
 from audiojax import mesh as meshes
 from audiojax.errors import RunError
-from audiojax.writer import read_result
 
 LOCK = ".lock"  # holds "process PID on HOST since TIME" while a run writes the folder
 CANNOT_LOCK = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
-
-
-def own_folder(run: Callable[..., dict]) -> Callable[..., dict]:
-    """A recipe's `run` that holds the lock of its workdir; a finished folder needs none."""
-
-    @functools.wraps(run)
-    def locked(config, workdir: pathlib.Path, *args, **kwargs) -> dict:
-        finished = meshes.by_first(lambda: bool(read_result(workdir)))
-        with contextlib.nullcontext() if finished else hold(workdir):
-            return run(config, workdir, *args, **kwargs)
-
-    return locked
 
 
 @contextlib.contextmanager

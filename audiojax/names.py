@@ -12,7 +12,6 @@ from audiojax.errors import ConfigError
 SHARED = {  # modules that serve the others of their package
     "models": ("layers", "convolution_layers", "recurrent_layers", "recurrent_kernels"),
     "data.datasets": ("base", "synthesiser"),
-    "recipes": ("table",),
 }
 INPUTS = {  # how the parameters begin that a config does not give, of the functions of these modules
     "frontend": ("", "length"),

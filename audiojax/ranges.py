@@ -232,7 +232,6 @@ RECIPE = {
 DATA = {
     "name": NAME,
     "variant": NAME,
-    "source": NAME,
     "split_seed": whole(0, INT64),
     "split_file": NAME,
     "test_fold": NAME,
@@ -281,10 +280,14 @@ RANGES = {
     "eval_every": ABOVE_0,
     "early_stopping": COUNT_OR_0,
     "select": NAME,
-    "keep": COUNT,
-    "steps_per_call": COUNT,
-    "cpu_devices": COUNT,
     "dtype": NAME,
+    "run.source": one_of("auto", "resident", "stream"),
+    "run.steps_per_call": COUNT,
+    "run.cpu_devices": COUNT,
+    "run.keep": COUNT,
+    "run.malloc": one_of("keep", "huge_pages", "system"),
+    "run.trackers": NAMES,
+    "run.members": NAME,
 } | {
     f"{section}.{key}": range_
     for section, ranges in {

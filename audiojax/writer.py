@@ -28,11 +28,9 @@ class Writer:
     """Writes a run's folder; on every process but the first it does nothing."""
 
     def __init__(self, workdir: pathlib.Path, config: dict):
-        """Raises RunError where the folder belongs to a run of another config."""
         self._workdir, self._config = workdir, config
         self._main = jax.process_index() == 0
         self._board, self._purge_step = None, 0
-        check_owner(workdir, self._config)
 
     def begin(self, step: int) -> None:
         """Makes the folder this config's, and forgets what an interrupted run logged after `step`, where it goes on."""
@@ -117,64 +115,6 @@ def finite(tree):
     if isinstance(tree, (list, tuple)):
         return type(tree)(finite(value) for value in tree)
     return None if isinstance(tree, float) and not math.isfinite(tree) else tree
-
-
-def check_owner(workdir: pathlib.Path, config: dict) -> None:
-    """Raises RunError if `workdir` belongs to a run of another config, and says what differs."""
-    path = workdir / "config.json"
-    if not path.exists():
-        return
-    try:
-        differing = differences(read_object(path), config)
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read ({error}); {to_write_config_anew(workdir)}") from error
-    if differing:
-        more = f" and {len(differing) - 3} more differences" if len(differing) > 3 else ""
-        raise RunError(
-            f"{workdir} belongs to a run with {'; '.join(differing[:3])}{more}; take another --workdir or that config."
-        )
-
-
-def to_write_config_anew(workdir: pathlib.Path) -> str:
-    """What to do about a config.json that cannot be read."""
-    if (workdir / "result.json").exists():
-        return "remove it and result.json alone, and the run's command goes on from its checkpoints to write both."
-    return "remove that file alone, and the run's command writes it anew and goes on."
-
-
-def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
-    """Keys that differ between two configs, each as "key=old (now new)"; a tuple is JSON's list.
-
-    A key that one of them does not have counts as empty or 0 there.
-    """
-    found, plain = [], lambda value: json.loads(json.dumps(value))
-    for key in sorted(old.keys() | new.keys()):
-        a, b = plain(old.get(key)), plain(new.get(key))
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += differences(a, b, f"{prefix}{key}.")
-        elif a != b and (a or b or key in old.keys() & new.keys()):
-            found.append(f"{prefix}{key}={a!r} (now {b!r})")
-    return found
-
-
-def read_result(workdir: pathlib.Path) -> dict | None:
-    """The result of a finished run, or None. Raises RunError where it cannot be read."""
-    path = workdir / "result.json"
-    try:
-        return read_object(path) if path.exists() else None
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"{path} cannot be read ({error}); remove that file alone, and the run's command goes on from its"
-            " checkpoints and writes it anew."
-        ) from error
-
-
-def read_object(path: pathlib.Path) -> dict:
-    """A JSON object. Raises OSError or ValueError where the file holds none."""
-    value = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(value, dict):
-        raise ValueError(f"it holds a {type(value).__name__}, not a dictionary")
-    return value
 
 
 def read_arrays(path: pathlib.Path, use: Callable[[dict[str, np.ndarray]], Any], repair: str = REEVALUATE) -> Any:

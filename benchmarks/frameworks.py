@@ -104,7 +104,7 @@ def by_audiojax(config, x: np.ndarray, label: np.ndarray, classes: int, variable
     optimiser = optax.chain(optim.adam(), optax.scale_by_learning_rate(LR))
     params, rest = variables["params"], {name: tree for name, tree in variables.items() if name != "params"}
 
-    devices = mesh.make_mesh(1, len(x), config.cpu_devices)
+    devices = mesh.make_mesh(1, len(x), config.run.cpu_devices)
 
     def train_step(state, key, x, label):
         params, rest, moments = state

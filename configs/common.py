@@ -20,7 +20,6 @@ def base() -> ConfigDict:
             data=dict(
                 name="",
                 variant="released",  # or "stand_in"
-                source="auto",  # or "resident", "stream"
                 split_seed=0,
                 split_file="",  # csv of clip and split, or of clip and fold, in place of a random cut
                 test_fold="",  # the fold that is test
@@ -59,10 +58,16 @@ def base() -> ConfigDict:
             eval_every=1.0,  # in the unit of the duration
             early_stopping=0,  # evaluations without a better one; 0: never
             select="",  # metric by which validation chooses the step
-            keep=2,  # checkpoints
-            steps_per_call=1,
-            cpu_devices=1,  # a core each or more, that share the replicas and batches where there are no accelerators
             dtype="float32",
+            run=dict(  # how a run is computed; a folder does not depend on it
+                source="auto",  # of batches: "resident" in device memory, "stream" from disk, or what fits
+                steps_per_call=1,  # training steps in one call of the compiled program
+                cpu_devices=1,  # devices that the cores of a CPU are divided into; they share replicas and batches
+                keep=2,  # checkpoints
+                malloc="huge_pages",  # memory on Linux CPU hosts: "keep", "huge_pages" or "system"
+                trackers=("tensorboard",),  # where metrics go besides metrics.jsonl
+                members="",  # folder of the table in which a row finds the runs that it builds on; "": its own table
+            ),
         )
     )
 

@@ -56,7 +56,7 @@ WAVEFORM = {
     "augment": {"features": ({"name": "mixup", "alpha": 1.0},)},
 }
 SHORT_FRAMES = {"frontend": {"n_fft": 512, "hop_samples": 256}}
-TWO_CORES = {"cpu_devices": 2}  # XLA runs the loop of an LSTM on one core a device.
+TWO_CORES = {"run": {"cpu_devices": 2}}  # XLA runs the loop of an LSTM on one core a device.
 
 
 def row(parameters: int, published: tuple[float, ...], stages: tuple, overrides: dict | None = None) -> dict:

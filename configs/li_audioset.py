@@ -75,10 +75,9 @@ ROWS = {
                 "dropout": 0.2,
             },
             "batch_size": 32,
-            "cpu_devices": 2,
+            "run": {"cpu_devices": 2, "steps_per_call": 1},
             "optim": {"lr": 2e-3, "schedule": "cosine", "warmup": 0.05, "average_share": 0.1265},
             "epochs": 5.0,
-            "steps_per_call": 1,
         },
     },
 }
@@ -98,5 +97,5 @@ def get_config(row: str | None = None):
     config.batch_size = 128
     config.eval_batch_size = 1024
     config.select = "mAUC"
-    config.steps_per_call = 8
+    config.run.steps_per_call = 8
     return common.choose("li_audioset", config, ROWS, row)

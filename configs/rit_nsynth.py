@@ -94,5 +94,7 @@ def get_config(row: str | None = None):
     config.eval_batch_size = 64
     config.epochs = 10.0
     config.select = "accuracy"
-    config.steps_per_call = 1  # Raise it on an accelerator; on CPU, XLA runs convolutions in a loop ten times slower.
+    config.run.steps_per_call = (
+        1  # Raise it on an accelerator; on CPU, XLA runs convolutions in a loop ten times slower.
+    )
     return common.choose("rit_nsynth", config, ROWS, row)

@@ -57,7 +57,7 @@ def lstm(scores: tuple[float, ...], parameters: int = 209_162, seconds: float = 
     """A row that trains an LSTM, on whole tracks or on slices. scores: as `published` has them."""
     own = {
         **{"frontend": MFCC, "model": LSTM, "data": slices(seconds) if seconds else {}, "epochs": 50.0},
-        "cpu_devices": 2,  # XLA runs the loop of an LSTM on one core a device.
+        "run": {"cpu_devices": 2},  # XLA runs the loop of an LSTM on one core a device.
     }
     scores = published(*scores) if scores else {}
     return {"parameters": parameters, "published": scores, "overrides": own | overrides}

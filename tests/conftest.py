@@ -90,7 +90,7 @@ def small_li(row: str = "fc2", **overrides):
         epochs=0.0,
         steps=24,
         eval_every=8,
-        steps_per_call=3,
+        run__steps_per_call=3,
     )
     return config_of("li_audioset", row, **{**small, **sizes, **overrides})
 
@@ -136,7 +136,7 @@ SMALL_LI_FLAGS = [
     "--config.epochs=0",
     "--config.steps=24",
     "--config.eval_every=8",
-    "--config.steps_per_call=3",
+    "--config.run.run__steps_per_call=3",
 ]
 
 

@@ -44,7 +44,7 @@ WRONG = {
     "no config": (["--workdir=x"], "--config is missing"),
     "recipe": (
         [LI, "--workdir=x", "--config.recipe.name=soup"],
-        "recipe.name='soup' is unknown; recipes: augmentation, autoencoder, ensemble, gan, label_spreading,"
+        "recipe.name='soup' is unknown; known: augmentation, autoencoder, ensemble, gan, label_spreading,"
         " self_training, single",
     ),
     "table's flags": ([LI, "--workdir=x", "--splits=3"], "--splits is for a table; leave :fc1 out of --config"),
@@ -69,19 +69,19 @@ LATER = {
     "variant": (["--config.data.variant=stand_on"], "data.variant='stand_on' is unknown"),
     "data set": (
         ["--config.data.name=audioste"],
-        "data.name='audioste' is unknown; data sets: audioset, fsdkaggle2018, gtzan, nsynth",
+        "data.name='audioste' is unknown; known: audioset, fsdkaggle2018, gtzan, nsynth",
     ),
 }
 ON_DATA = {
     "batch": (["--config.batch_size=4000"], "batch_size=4000 must be between 1 and the 1900"),
     "model": (
         ["--config.model.name=mlpp"],
-        "model.name='mlpp' is unknown; models: attention, autoencoder, cgan, cnn, cnn1d, gcnn, lstm, mlp",
+        "model.name='mlpp' is unknown; known: attention, autoencoder, cgan, cnn, cnn1d, gcnn, lstm, mlp",
     ),
     "loss": (["--config.task.loss=hinge"], "task.loss='hinge' is unknown"),
     "front end": (["--config.frontend.name=dequantize"], "frontend.name='dequantize' is unknown"),
     "front end's arguments": (["--config.frontend.name=waveform"], "takes no 'high'"),
-    "source": (["--config.data.source=river"], "data.source='river' is unknown"),
+    "source": (["--config.run.source=river"], "run.source='river' must be 'auto' or 'resident' or 'stream'"),
     "protocol": (["--config.protocol=fair"], "protocol='fair' is unknown; protocols: honest, paper"),
     "no front end": (["--config.frontend.name=stft"], "frontend.name='stft' is unknown"),
     "initialiser": (["--config.model.kernel_init=glorot"], "kernel_init='glorot' is no initialiser"),

@@ -65,7 +65,7 @@ def test_a_grid_of_a_row_sets_the_replicas_unless_the_command_line_has():
 
 
 def test_a_combination_ends_where_its_single_run_does(data_dir, tmp_path):
-    steps = dict(steps=30, eval_every=30, steps_per_call=10)
+    steps = dict(steps=30, eval_every=30, run__steps_per_call=10)
     pairs = (("optim.lr", (1e-3, 3e-3)), ("model.dropout", (0.5,)), ("task.positive_weight", (3.0,)))
     single.run(small_li("fc2", grid=pairs, replicas=2, seed=7, **steps), tmp_path / "all", None, data_dir)
     result, score, tree, _ = outcome(tmp_path / "all")

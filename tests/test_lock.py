@@ -12,7 +12,7 @@ import pytest
 
 from audiojax import lock
 from audiojax.errors import RunError
-from tests.conftest import ROOT, SMALL_LI_FLAGS, launch, small_li
+from tests.conftest import ROOT, SMALL_LI_FLAGS, launch
 
 HOLD = """
 import pathlib, sys, time
@@ -66,26 +66,6 @@ def test_it_is_free_after_a_failure_and_leaves_no_trace(tmp_path):
     with pytest.raises(ValueError), lock.hold(tmp_path / "empty"):
         raise ValueError
     assert not (tmp_path / "empty").exists()
-
-
-def test_a_finished_folder_needs_no_lock_and_others_have_it_while_they_run(tmp_path):
-    @lock.own_folder
-    def run(config, workdir, raw_dir):
-        return sorted(os.listdir(workdir)) + [config, raw_dir]
-
-    assert run("config", workdir=tmp_path / "run", raw_dir=1) == [lock.LOCK, "config", 1]
-    (tmp_path / "result.json").write_text('{"steps": 1}')
-    with lock.hold(tmp_path):
-        assert run(2, tmp_path, 3) == [lock.LOCK, "result.json", 2, 3]
-
-
-def test_every_recipe_locks_its_folder(tmp_path):
-    from audiojax.recipes import augmentation, autoencoder, ensemble, gan, label_spreading, self_training, single
-
-    with lock.hold(tmp_path):
-        for recipe in (augmentation, autoencoder, ensemble, gan, label_spreading, self_training, single):
-            with pytest.raises(RunError, match="is in use by process"):
-                recipe.run(small_li(), tmp_path, None, tmp_path)
 
 
 def test_a_lock_that_is_removed_between_opening_and_locking_is_made_anew(tmp_path, monkeypatch):

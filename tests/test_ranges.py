@@ -9,9 +9,8 @@ import sys
 import pytest
 from ml_collections import ConfigDict
 
-from audiojax import command_line, ranges
+from audiojax import command_line, ranges, study
 from audiojax.errors import ConfigError
-from audiojax.recipes import table
 from configs import li_audioset
 from tests.conftest import ROOT, config_of, launch
 
@@ -57,8 +56,8 @@ def with_value(tree, path: tuple, value):
 def numbers_of_rows() -> dict:
     """An example of every numeric key: key -> (config, path)."""
     found = {}
-    for study, row in ((study, row) for study, row in ROWS if row):
-        config = STUDIES[study].get_config(row).to_dict()
+    for name, row in ((name, row) for name, row in ROWS if row):
+        config = STUDIES[name].get_config(row).to_dict()
         for path, value in leaves(config):
             if isinstance(value, (int, float)) and not isinstance(value, bool):
                 found.setdefault(key_of(config, path), (config, path))
@@ -136,14 +135,16 @@ REFUSED = {
     "model.hidden": [(0,), (8, -1), (8.5,), ("8",), None],
     "seed": [-1, 2**32],
     "replicas": [0],
-    "cpu_devices": [0],
+    "run.cpu_devices": [0],
     "batch_size": [0],
     "eval_batch_size": [0],
     "epochs": [-1.0, math.nan],
     "eval_every": [0.0, math.nan],
     "early_stopping": [-1],
-    "keep": [0],
-    "steps_per_call": [0],
+    "run.keep": [0],
+    "run.source": ["river"],
+    "run.malloc": [""],
+    "run.steps_per_call": [0],
     "task.competition": [-0.1, 1.1],
     "task.positive_weight": [0.0],
     "task.prior_bias": [1, "yes", None],
@@ -277,7 +278,7 @@ def test_rows_and_tables_are_checked_before_anything_starts(tmp_path):
         command_line.check(config_of("li_audioset", "fc2", model__dropout=50.0), "run")
     chosen = {"rows": ["lstm"], "protocols": ["honest"]}
     with pytest.raises(ConfigError, match="model.lstm_dropout=1.0 must be at least 0 and below 1."):
-        table.plan(li_audioset, li_audioset.get_config(), {"model.lstm_dropout": 1.0}, chosen, 1, tmp_path)
+        study.plan(li_audioset, li_audioset.get_config(), {"model.lstm_dropout": 1.0}, chosen, 1, tmp_path)
     done = launch(
         "--config=configs/rit_nsynth.py:optimised",
         "--config.augment.features={'name':'mixup','alpha':1.0}",

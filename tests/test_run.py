@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from audiojax import train
+from audiojax import train, trained
 from audiojax.errors import RunError
 from audiojax.recipes import single
 from tests.conftest import ROOT, SHARED_DATA, SMALL_LI_FLAGS, config_of, launch, small_gtzan, small_li
@@ -113,7 +113,7 @@ def test_a_hang_up_that_is_ignored_stays_ignored():
 
 
 def test_stream_trains_the_same_run_as_resident(reference, data_dir, tmp_path):
-    single.run(small_li(data__source="stream"), tmp_path / "run", None, data_dir)
+    single.run(small_li(run__source="stream"), tmp_path / "run", None, data_dir)
     assert_close(outcome(tmp_path / "run"), outcome(reference))
 
 
@@ -124,7 +124,7 @@ SHORT_WINDOWS = dict(seconds=7.0, hop_s=5.0, shortest_s=3.0)  # of 30 s tracks: 
 def test_windows_are_the_same_from_both_sources(data_dir, tmp_path, pad):
     segment = SHORT_WINDOWS | {"pad": pad}
     for source in ("resident", "stream"):
-        config = small_gtzan(data__segment=segment, data__source=source)
+        config = small_gtzan(data__segment=segment, run__source=source)
         single.run(config, tmp_path / source, None, data_dir)
     assert_same(outcome(tmp_path / "resident"), outcome(tmp_path / "stream"))
 
@@ -183,7 +183,7 @@ def test_subsets_are_scored_apart(data_dir, tmp_path):
 
 
 def test_early_stopping_freezes_what_was_best(data_dir, tmp_path):
-    config = small_li(steps=400, eval_every=2, steps_per_call=2, early_stopping=3, select="loss", optim__lr=0.3)
+    config = small_li(steps=400, eval_every=2, run__steps_per_call=2, early_stopping=3, select="loss", optim__lr=0.3)
     result = single.run(config, tmp_path / "run", None, data_dir)
     assert result["steps"] == result["best_step"][0] + 3 * 2 < 400
 
@@ -252,12 +252,12 @@ def test_a_damaged_checkpoint_of_a_finished_run_is_refused_and_trained_anew_from
     with pytest.raises(
         RunError, match=f"damaged .*; remove {workdir / 'result.json'} and start that run's command again"
     ):
-        single.load(workdir)
+        trained.load(workdir)
     (workdir / "result.json").unlink()
     done = launch(*SMALL_LI_FLAGS, f"--workdir={workdir}", f"--data_dir={data_dir}")
     assert done.returncode == 0 and "24 is damaged" in done.stderr and "resumed at step 16" in done.stderr
     assert_same(outcome(workdir), outcome(reference))
-    np.testing.assert_array_equal(single.load(workdir).best.step, [24])
+    np.testing.assert_array_equal(trained.load(workdir).best.step, [24])
 
 
 def test_non_finite_loss_stops_the_run_and_names_step_and_quantity(data_dir, tmp_path):
@@ -287,4 +287,4 @@ def test_a_run_of_another_version_is_said_when_it_is_loaded(tmp_path, key):
     with pytest.raises(
         RunError, match=f"was trained by another version of audiojax, whose config.json has no .*{last}"
     ):
-        single.load(tmp_path)
+        trained.load(tmp_path)

@@ -21,7 +21,7 @@ class Resident:
         self._data: dict[str, dict] = {}
         self._steps = next(iter(parts.values())).steps
         if (largest := max(len(prepared.inputs(part.split)) for part in parts.values())) >= 2**31:
-            raise DataError(f"a split of {largest:,} steps cannot be indexed on a device; use data.source=stream.")
+            raise DataError(f"a split of {largest:,} steps cannot be indexed on a device; use run.source=stream.")
 
     def data(self, name: str) -> dict[str, jax.Array]:
         """The inputs of a part's split, start, length, label and weight of its windows, and the steps that are read of

@@ -5,17 +5,15 @@ import time
 
 import numpy as np
 
-from audiojax import console
+from audiojax import console, experiment, runs, trained
 from audiojax.data import extended, splits
 from audiojax.errors import ConfigError
-from audiojax.lock import own_folder
-from audiojax.recipes import gan, single
-from audiojax.writer import Writer
+from audiojax.recipes import gan
 
 ARMS = ("real", "duplicated", gan.GENERATED)
 
 
-@own_folder
+@runs.own_folder
 def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> dict:
     """Trains on real and as many generated examples; returns what result.json holds.
 
@@ -29,13 +27,13 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
         of another protocol or cut of the data.
     """
     started_s = time.perf_counter()
-    writer, result = single.open_folder(config, workdir)
+    writer, result = runs.open_folder(config, workdir)
     if result:
         return result
-    data = single.open_run(config, workdir, raw_dir, data_dir)
+    data = experiment.open_run(config, workdir, raw_dir, data_dir)
     if data.prepared.multi_label or config.grid:
         raise ConfigError("augmentation is for single labels and without a grid.")
-    generator = single.load(single.find_run(config.recipe.generator, workdir, config, data.prepared)[0])
+    generator = trained.load(runs.find(config.recipe.generator, workdir, config, data.prepared)[0])
     if "generates" not in generator.result:
         raise ConfigError(f"recipe.generator={config.recipe.generator!r} is no GAN; name a run that generates clips.")
     if generator.result["classes"] != data.classes:
@@ -48,19 +46,21 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     for arm, folder in folders.items():
         console.say(f"{config.row}, {arm}: {len(train[arm].id):,} windows to train")
         own = data._replace(prepared=whole, parts=data.parts | {"train": train[arm]})
-        arm_writer = writer if folder == workdir else Writer(folder, config.to_dict())
-        fitted = single.fit(config, own, folder, arm_writer)
-        judged = single.judge(config, own.parts, fitted.scores, arm_writer)
+        arm_writer = writer if folder == workdir else runs.open_writer(config, folder)
+        fitted = experiment.fit(config, own, folder, arm_writer)
+        judged = experiment.judge(config, own.parts, fitted.scores, arm_writer)
         audit[arm] = {name: of["accuracy"] for name, of in judged["metrics"].items() if not name.endswith("_ensemble")}
         for name, seconds in fitted.trainer.time_s.items():
             time_s[name] = time_s.get(name, 0.0) + seconds
-    result = single.facts(config, own) | judged | single.training(config, fitted)
+    result = experiment.facts(config, own) | judged | experiment.training(config, fitted)
     result |= {"audit": audit, "tables": {"What trains it": table(audit, train)}, "generator": config.recipe.generator}
     result["time_s"] = {"prepare": prepare_s} | time_s
-    return single.close_folder(writer, workdir, result)
+    return runs.close_folder(writer, workdir, result)
 
 
-def enlarge(config, data: single.Data, generator: single.Loaded) -> tuple[extended.Extended, dict[str, splits.Part]]:
+def enlarge(
+    config, data: experiment.Data, generator: trained.Trained
+) -> tuple[extended.Extended, dict[str, splits.Part]]:
     """The data with generated clips, and the training windows of each of `ARMS`."""
     real, samples = data.parts["train"], generator.result["generates"]["samples"]
     wanted_K = np.bincount(real.label, minlength=len(data.classes))

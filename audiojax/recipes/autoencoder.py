@@ -4,8 +4,8 @@ import pathlib
 
 import numpy as np
 
+from audiojax import experiment
 from audiojax.data.splits import select
-from audiojax.recipes import single
 from audiojax.writer import Writer
 
 SHOWN = 6  # reconstructions
@@ -17,10 +17,10 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     predictions/latents.npz: id [N] and latent [N, L] of the clips of train and valid; plots/reconstructions.npz: id,
     image and again [N, H, W] of some test clips; all of the first replica.
     """
-    return single.run(config, workdir, raw_dir, data_dir, leave=leave_latents)
+    return experiment.run(config, workdir, raw_dir, data_dir, leave=leave_latents)
 
 
-def leave_latents(fitted: single.Fitted, writer: Writer) -> None:
+def leave_latents(fitted: experiment.Fitted, writer: Writer) -> None:
     """Writes latents and reconstructions of the chosen weights."""
     evaluator, parts = fitted.trainer.evaluator, {name: fitted.data.parts[name] for name in ("train", "valid")}
     encode = lambda *arguments: dict(zip(("image", "latent", "again"), fitted.task.encode(*arguments)))

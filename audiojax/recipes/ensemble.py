@@ -6,18 +6,16 @@ import time
 import numpy as np
 import scipy.special
 
-from audiojax import losses
+from audiojax import experiment, losses, runs
 from audiojax.data.splits import Part
 from audiojax.errors import ConfigError, RunError
 from audiojax.evaluate import Scores
-from audiojax.lock import own_folder
-from audiojax.recipes import single
 from audiojax.writer import read_arrays
 
 MEANS = ("arithmetic", "geometric", "weighted")
 
 
-@own_folder
+@runs.own_folder
 def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> dict:
     """Scores the mean of the members' probabilities on valid and test; returns what result.json holds.
 
@@ -29,15 +27,15 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
       ConfigError: another mean, no members. RunError: a member is not finished, or scored other examples.
     """
     started_s = time.perf_counter()
-    writer, result = single.open_folder(config, workdir)
+    writer, result = runs.open_folder(config, workdir)
     if result:
         return result
     if config.recipe.mean not in MEANS or not config.recipe.members:
         raise ConfigError(f"recipe.mean={config.recipe.mean!r} must be one of {', '.join(MEANS)}, of some members.")
-    data = single.open_run(config, workdir, raw_dir, data_dir)
+    data = experiment.open_run(config, workdir, raw_dir, data_dir)
     parts = data.parts
     judged = {name: parts[name] for name in ("valid", "test")}
-    found = {name: single.find_run(name, workdir, config, data.prepared) for name in config.recipe.members}
+    found = {name: runs.find(name, workdir, config, data.prepared) for name in config.recipe.members}
     member_MNK = {
         name: np.concatenate([read_scores(folder, name, part, len(data.classes)) for folder, _ in found.values()])
         for name, part in judged.items()
@@ -52,7 +50,7 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
 
     writer.begin(0)
     prepare_s = time.perf_counter() - started_s
-    result = single.facts(config, data) | single.judge(config, judged, scores_of, writer)
+    result = experiment.facts(config, data) | experiment.judge(config, judged, scores_of, writer)
     result |= {
         "replicas": 1,
         "members": {name: str(folder) for name, (folder, _) in found.items()},
@@ -61,7 +59,7 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
         "parameters": sum(member["parameters"] * member["replicas"] for _, member in found.values()),
         "time_s": {"prepare": prepare_s, "train": 0.0, "eval": time.perf_counter() - started_s - prepare_s},
     }
-    return single.close_folder(writer, workdir, result)
+    return runs.close_folder(writer, workdir, result)
 
 
 def read_scores(folder: pathlib.Path, name: str, part: Part, classes: int) -> np.ndarray:

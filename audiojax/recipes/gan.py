@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from audiojax import console, evaluate, frontend, metrics
+from audiojax import console, evaluate, experiment, frontend, metrics, runs, trained
 from audiojax import mesh as meshes
 from audiojax.data import extended, splits
+from audiojax.data.open import open_parts, open_source
 from audiojax.data.prepared import Prepared
 from audiojax.evaluate import Evaluator, Scores
-from audiojax.recipes import single
 from audiojax.writer import Writer
 
 GENERATED = "generated"  # subset of clips that a GAN has made
@@ -34,7 +34,7 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
       RunError: the judge is not finished, or of another protocol or cut of the data.
     """
     leave, watching = (functools.partial(part, config, workdir) for part in (leave_judgement, watch))
-    return single.run(config, workdir, raw_dir, data_dir, leave=leave, watch=watching)
+    return experiment.run(config, workdir, raw_dir, data_dir, leave=leave, watch=watching)
 
 
 def watch(config, workdir: pathlib.Path, data, task, writer: Writer, step: int, params, model_state, summary) -> None:
@@ -57,13 +57,13 @@ def won(summary: dict) -> str:
     )
 
 
-def leave_judgement(config, workdir: pathlib.Path, fitted: single.Fitted, writer: Writer) -> dict:
+def leave_judgement(config, workdir: pathlib.Path, fitted: experiment.Fitted, writer: Writer) -> dict:
     """What result.json says of clips that the chosen weights generate, as `judge`."""
     data, best = fitted.data, fitted.best
     summary = fitted.trainer.evaluator.report("valid", fitted.scores("valid")).summary
     if np.nanmax(summary["loss"]) > WON:
         data.notes.append(f"{config.row}, {config.protocol}: {won(summary)}")
-    judging = single.load(find_judge(config, workdir, data))
+    judging = trained.load(find_judge(config, workdir, data))
     label_N = labels_to_generate(data.parts["train"].label, config.recipe.clips)
     numbers = len(data.classes) + np.arange(len(label_N))  # after those of the samples that are kept
     audio_NT = generate(fitted.task, best.params, best.model_state, numbers, label_N, data.parts["train"].steps)
@@ -71,9 +71,9 @@ def leave_judgement(config, workdir: pathlib.Path, fitted: single.Fitted, writer
     return judge(audio_NT, label_N, data, fitted.task.embed, judging, workdir / "taught") | {"generates": form}
 
 
-def find_judge(config, workdir: pathlib.Path, data: single.Data) -> pathlib.Path:
+def find_judge(config, workdir: pathlib.Path, data: experiment.Data) -> pathlib.Path:
     """Folder of the classifier that judges. One of all classes may judge a GAN of a few."""
-    return single.find_run(config.recipe.judge, workdir, config, data.prepared, ("data.exclude_classes",))[0]
+    return runs.find(config.recipe.judge, workdir, config, data.prepared, ("data.exclude_classes",))[0]
 
 
 def labels_to_generate(label_N: np.ndarray, most: int) -> np.ndarray:
@@ -106,7 +106,12 @@ def generated_batch(task, params, model_state, number_B: jax.Array, label_B: jax
 
 
 def judge(
-    audio_NT: np.ndarray, label_N: np.ndarray, data: single.Data, embed, judging: single.Loaded, folder: pathlib.Path
+    audio_NT: np.ndarray,
+    label_N: np.ndarray,
+    data: experiment.Data,
+    embed,
+    judging: trained.Trained,
+    folder: pathlib.Path,
 ) -> dict:
     """What clips int16 [N, T] under labels [N] are worth beside the real ones of `data`.
 
@@ -163,20 +168,20 @@ def judge(
 
 
 def judge_parts(
-    judging: single.Loaded, whole: Prepared, generated: splits.Part, classes: list[str]
+    judging: trained.Trained, whole: Prepared, generated: splits.Part, classes: list[str]
 ) -> dict[str, splits.Part]:
     """The classifier's own train, valid and test, and its windows of generated clips, whose labels are of `classes`."""
     section = judging.config.data
-    parts, own, _ = single.open_parts(judging.config, section, whole)
+    parts, own, _ = open_parts(judging.config, section, whole)
     label = np.array([own.index(name) for name in classes], np.int32)[generated.label]
     return parts | {"generated": splits.cut_windows(generated._replace(label=label), whole, section.segment)}
 
 
-def score(judging: single.Loaded, prepared: Prepared, parts: dict[str, splits.Part]) -> dict[str, Scores]:
+def score(judging: trained.Trained, prepared: Prepared, parts: dict[str, splits.Part]) -> dict[str, Scores]:
     """The parts' scores by the classifier."""
     config = judging.config
-    mesh = meshes.make_mesh(config.replicas, config.batch_size, config.cpu_devices)
-    source = single.open_source(config.data, prepared, parts, mesh)
+    mesh = meshes.make_mesh(config.replicas, config.batch_size, config.run.cpu_devices)
+    source = open_source(config, prepared, parts, mesh)
     evaluator = Evaluator(judging.task, source, parts, mesh, config.eval_batch_size, config.replicas)
     return {name: evaluator.scores(name, judging.best.params, judging.best.model_state) for name in parts}
 
@@ -187,14 +192,14 @@ def clip_scores(part: splits.Part, scores: Scores) -> tuple[np.ndarray, np.ndarr
     return part.label[row_M], score_MK
 
 
-def teach(judging: single.Loaded, whole: Prepared, own: dict[str, splits.Part], folder: pathlib.Path) -> float:
+def teach(judging: trained.Trained, whole: Prepared, own: dict[str, splits.Part], folder: pathlib.Path) -> float:
     """Accuracy on real test clips of the classifier's network, trained on generated clips alone."""
     config = judging.config.copy_and_resolve_references()
     config.start_from = ""  # Weights of real clips would teach it.
     parts = {"train": own["generated"], "valid": own["valid"], "test": own["test"]}
-    data = single.Data(whole, parts, judging.result["classes"], [])
-    writer = Writer(folder, config.to_dict())
-    fitted = single.fit(config, data, folder, writer)
+    data = experiment.Data(whole, parts, judging.result["classes"], [])
+    writer = runs.open_writer(config, folder)
+    fitted = experiment.fit(config, data, folder, writer)
     label_M, score_MK = clip_scores(parts["test"], fitted.scores("test"))
     return float((score_MK.argmax(1) == label_M).mean())
 

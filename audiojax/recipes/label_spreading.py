@@ -8,18 +8,16 @@ import sklearn.decomposition
 import sklearn.manifold
 import sklearn.semi_supervised
 
-from audiojax import console
+from audiojax import console, experiment, runs
 from audiojax import mesh as meshes
 from audiojax.data import labels, splits
 from audiojax.errors import ConfigError, RunError
-from audiojax.lock import own_folder
-from audiojax.recipes import single
 from audiojax.writer import read_arrays
 
 PROMOTED = "promoted"  # subset of the clips that spreading promotes
 
 
-@own_folder
+@runs.own_folder
 def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> dict:
     """Promotes unverified training clips whose spread label is their own; returns what result.json holds.
 
@@ -38,17 +36,17 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
         latents of these clips.
     """
     started_s = time.perf_counter()
-    writer, result = single.open_folder(config, workdir)
+    writer, result = runs.open_folder(config, workdir)
     if result:
         return result
-    data, recipe = single.open_run(config, workdir, raw_dir, data_dir), config.recipe
+    data, recipe = experiment.open_run(config, workdir, raw_dir, data_dir), config.recipe
     if config.data.segment.seconds or data.prepared.multi_label:
         raise ConfigError("label_spreading is of whole clips (data.segment.seconds=0) that have a single label each.")
     read = ["train"] + ["valid"] * config.data.protocols[config.protocol].get("spread_valid", False)
     id_N, own_N, subset_N = (
         np.concatenate([getattr(data.parts[name], field) for name in read]) for field in ("id", "label", "subset")
     )
-    encoder, _ = single.find_run(recipe.encoder, workdir, config, data.prepared)
+    encoder, _ = runs.find(recipe.encoder, workdir, config, data.prepared)
     latent_ND = read_latents(encoder, id_N)
     if recipe.unit_latents:
         latent_ND = latent_ND / np.maximum(np.linalg.norm(latent_ND, axis=1, keepdims=True), 1e-12)
@@ -76,10 +74,10 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
         {"clip": clip, "label": data.classes[label], "subset": subset}
         for clip, label, subset in zip(id_N[kept_N], own_N[kept_N], subset_N[kept_N])
     ]
-    meshes.by_first(lambda: labels.write(workdir / single.LABELS, rows))
-    console.say(f"promoted {promoted_N.sum():,} of {(~known_N).sum():,} clips: {workdir / single.LABELS}")
+    meshes.by_first(lambda: labels.write(workdir / runs.LABELS, rows))
+    console.say(f"promoted {promoted_N.sum():,} of {(~known_N).sum():,} clips: {workdir / runs.LABELS}")
     writer.arrays("plots/embedding", id=id_N, label=own_N, subset=subset_N, group=group_N, xy=xy_N2)
-    result = single.facts(config, data) | {
+    result = experiment.facts(config, data) | {
         "replicas": 1,
         "metrics": {"train": {}, "valid": {}, "test": {}},
         "ci95": {},
@@ -98,10 +96,10 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
         result["right"] = {name: float(right.mean()) if len(right) else None for name, right in shares.items()}
         lines = [[name, f"{len(right):,}", f"{right.mean():.4f}"] for name, right in shares.items() if len(right)]
         result["tables"]["Labels that are right"] = {"header": ["clips", "number", "share right"], "lines": lines}
-    return single.close_folder(writer, workdir, result)
+    return runs.close_folder(writer, workdir, result)
 
 
-def true_labels(config, data: single.Data, id_N: np.ndarray) -> np.ndarray:
+def true_labels(config, data: experiment.Data, id_N: np.ndarray) -> np.ndarray:
     """Classes of the clips where they are known to be right, else -1: [N]."""
     truth = {}
     if config.recipe.truth_file:

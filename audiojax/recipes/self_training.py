@@ -8,14 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from audiojax import console, evaluate, metrics
+from audiojax import console, evaluate, experiment, metrics, runs
 from audiojax import mesh as meshes
 from audiojax.data import labels, splits
 from audiojax.errors import ConfigError, NonFiniteError
 from audiojax.evaluate import Scores
-from audiojax.lock import own_folder
 from audiojax.recipes import single
-from audiojax.writer import Writer, read_arrays, read_result
+from audiojax.writer import read_arrays
 
 PSEUDO = "pseudo"  # subset of the clips that a network has labelled
 HEADER = ("iteration", "epoch", "data", "train accuracy", "valid accuracy", "lower bound")
@@ -28,7 +27,7 @@ class Seed(NamedTuple):
     """
 
     config: object
-    data: single.Data
+    data: experiment.Data
     whole: splits.Part
     pool: splits.Part
     folder: pathlib.Path
@@ -38,7 +37,7 @@ class Seed(NamedTuple):
         return self.folder / f"iteration_{number:02d}"
 
 
-@own_folder
+@runs.own_folder
 def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> dict:
     """Trains in iterations; returns what result.json holds.
 
@@ -58,7 +57,7 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
         iterations of all seeds diverge.
     """
     started_s = time.perf_counter()
-    writer, result = single.open_folder(config, workdir)
+    writer, result = runs.open_folder(config, workdir)
     if result:
         return result
     recipe = config.recipe
@@ -68,7 +67,7 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
             f"recipe.iterations={recipe.iterations} must be at least 1, lower={recipe.lower} (two bounds) and"
             f" upper={recipe.upper} in order and within 0 … 1, and there must be no grid."
         )
-    data = single.open_run(config, workdir, raw_dir, data_dir)
+    data = experiment.open_run(config, workdir, raw_dir, data_dir)
     if data.prepared.multi_label:
         raise ConfigError(f"self_training is for single labels, and {data.prepared.name} has several a clip.")
     whole = all_clips(config, data)
@@ -100,7 +99,7 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
             "header": HEADER,
             "lines": [line["trace"] for line in lines],
         }
-        trained.append(single.training(seed.config, fitted))
+        trained.append(experiment.training(seed.config, fitted))
         best_step += trained[-1]["best_step"]
         if len(trained) == 1:
             single.leave_first_layer(fitted, writer)
@@ -112,13 +111,13 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     blank = {name: evaluate.without(scores, np.ones(1, bool)) for name, scores in scored.items()}
     together = lambda each: None if each[0] is None else np.concatenate(each)
     scores_of = lambda name: Scores(*map(together, zip(*((scores or blank)[name] for scores in chosen))))
-    result = single.facts(config, data) | trained[0] | single.judge(config, data.parts, scores_of, writer)
+    result = experiment.facts(config, data) | trained[0] | experiment.judge(config, data.parts, scores_of, writer)
     result |= {"best_step": best_step, "diverged": diverged, "tables": tables, "time_s": time_s}
     result["unlabelled"] = len(pool.id)
-    return single.close_folder(writer, workdir, result)
+    return runs.close_folder(writer, workdir, result)
 
 
-def all_clips(config, data: single.Data) -> splits.Part:
+def all_clips(config, data: experiment.Data) -> splits.Part:
     """The training clips that there are without a label file and without weights."""
     section = config.data.copy_and_resolve_references().unlock()
     section.label_file, section.subset_weights = "", {}
@@ -132,7 +131,7 @@ def train(seed: Seed) -> tuple[list[dict], NonFiniteError | None]:
     config, lines = seed.config, []
     for number in range(config.recipe.iterations):
         folder = seed.iteration(number)
-        line = meshes.by_first(functools.partial(read_result, folder))
+        line = meshes.by_first(functools.partial(runs.read_result, folder))
         if line is None:
             meshes.by_first(functools.partial(choose_once, seed, number))
             try:
@@ -154,7 +153,7 @@ def lower_bound(recipe, number: int) -> float:
 
 def choose_once(seed: Seed, number: int) -> None:
     """Writes the label file of an iteration, where an interrupted run has not."""
-    path = seed.iteration(number) / single.LABELS
+    path = seed.iteration(number) / runs.LABELS
     if not path.exists():
         labels.write(path, choose(seed, number))
 
@@ -183,24 +182,24 @@ def choose(seed: Seed, number: int) -> list[dict]:
     return rows
 
 
-def iterate(seed: Seed, number: int) -> single.Fitted:
+def iterate(seed: Seed, number: int) -> experiment.Fitted:
     """Trains an iteration on its label file, from its newest checkpoint, or the weights of the one before."""
     folder, config = seed.iteration(number), seed.config
-    table = labels.read(folder / single.LABELS, seed.data.classes)
-    part, _ = splits.relabel(seed.whole, table, seed.data.classes, folder / single.LABELS)
+    table = labels.read(folder / runs.LABELS, seed.data.classes)
+    part, _ = splits.relabel(seed.whole, table, seed.data.classes, folder / runs.LABELS)
     parts = {"train": part, "labelled": seed.data.parts["train"]}
     parts |= {name: seed.data.parts[name] for name in ("valid", "test")}
     parts |= {"pool": seed.pool} if len(seed.pool.id) else {}
     console.say(f"{config.row}, seed {config.seed}, iteration {number + 1}: {len(table):,} clips")
     start_from = seed.iteration(number - 1) if number and config.recipe.warm_start else None
-    writer = Writer(folder, config.to_dict())
-    return single.fit(config, seed.data._replace(parts=parts), folder, writer, start_from)
+    writer = runs.open_writer(config, folder)
+    return experiment.fit(config, seed.data._replace(parts=parts), folder, writer, start_from)
 
 
-def finish(seed: Seed, number: int, fitted: single.Fitted) -> dict:
+def finish(seed: Seed, number: int, fitted: experiment.Fitted) -> dict:
     """The result.json of an iteration, with what it predicts of the pool beside it."""
     config, trainer = seed.config, fitted.trainer
-    writer = Writer(seed.iteration(number), config.to_dict())
+    writer = runs.open_writer(config, seed.iteration(number))
     summary = {name: trainer.evaluator.report(name, fitted.scores(name)).summary for name in ("train", "valid")}
     if len(seed.pool.id):
         first, score_MK = evaluate.clips(seed.pool, fitted.scores("pool"))

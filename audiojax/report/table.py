@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from audiojax.duration import UNITS
-from audiojax.writer import read_object
+from audiojax.runs import read_object
 
 PROTOCOLS = ("paper", "honest")  # first in every table, in this order; others follow by name
 UNPUBLISHED = (("accuracy",), ("mAUC", "mAP"))  # of a study without published scores: the first that the runs have

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.io.wavfile
 
-from audiojax import generate
+from audiojax import experiment, generate, trained
 from audiojax.data import splits
 from audiojax.errors import ConfigError, RunError
 from audiojax.recipes import augmentation, gan, single
@@ -62,9 +62,9 @@ def test_a_run_leaves_samples_and_judgements(table):
 
 def test_judges_believe_real_clips_and_no_broken_generator(table, data_dir, tmp_path):
     """Real clips in place of generated ones, then silence, then one clip whatever the label."""
-    judging = single.load(table / "judge" / "honest" / "split_0")
+    judging = trained.load(table / "judge" / "honest" / "split_0")
     config = config_of("beyond_gtzan_gan", "gan_log_mel", **SMALL, **STAGES, steps=1)
-    data = single.open_run(config, tmp_path, None, data_dir)
+    data = experiment.open_run(config, tmp_path, None, data_dir)
     embed = Task(config, np.full(10, 0.1), 1).embed
     valid = data.parts["valid"]
     real = gan.read(data.prepared, valid)
@@ -89,7 +89,7 @@ def test_judges_believe_real_clips_and_no_broken_generator(table, data_dir, tmp_
 
 def test_copies_of_training_clips_are_seen(table, data_dir, tmp_path):
     config = config_of("beyond_gtzan_gan", "gan_log_mel", **SMALL, **STAGES, steps=1)
-    train = single.open_run(config, tmp_path, None, data_dir).parts["train"]
+    train = experiment.open_run(config, tmp_path, None, data_dir).parts["train"]
     flat = np.random.default_rng(0).normal(size=(len(train.id), 5))
     row, distance = gan.nearest(flat[7:9] + 1e-9, flat)
     assert row.tolist() == [7, 8] and distance.max() < 1e-3
@@ -123,7 +123,7 @@ def test_clips_join_the_training_of_an_lstm_and_nothing_else(table, data_dir, tm
     config = config_of("beyond_gtzan_gan", "lstm_log_mel_gan", **SMALL, **lstm, replicas=2)
     folder = table / "lstm_log_mel_gan" / "honest" / "split_0"
     result = augmentation.run(config, folder, None, data_dir)
-    data = single.open_run(config, folder, None, data_dir)
+    data = experiment.open_run(config, folder, None, data_dir)
     real = data.parts["train"]
     assert result["examples"]["train"] == 2 * len(real.id) and result["replicas"] == 2
     [(title, told)] = result["tables"].items()
@@ -133,7 +133,7 @@ def test_clips_join_the_training_of_an_lstm_and_nothing_else(table, data_dir, tm
     for split in ("valid", "test"):
         with np.load(folder / "predictions" / f"{split}.npz") as arrays:
             assert not any(clip.startswith("generated") for clip in arrays["id"])
-    whole, train = augmentation.enlarge(config, data, single.load(table / "gan_log_mel" / "honest" / "split_0"))
+    whole, train = augmentation.enlarge(config, data, trained.load(table / "gan_log_mel" / "honest" / "split_0"))
     generated = splits.select(train["generated"], train["generated"].subset == "generated")
     np.testing.assert_array_equal(np.bincount(generated.label), np.bincount(real.label))
     first = gan.read(whole, splits.select(generated, slice(0, 1)))[0]

@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 
+from audiojax import experiment
 from audiojax.data import labels, splits, store
 from audiojax.data.prepared import Prepared, folder_of
 from audiojax.errors import ConfigError, NonFiniteError
@@ -198,7 +199,7 @@ def test_agreed_labels_raise_map_at_3_over_verified_clips_alone(tmp_path):
 def test_labels_that_the_network_agrees_with_are_right(finished, data_dir, tmp_path):
     result, workdir = finished
     config = small(recipe__agreeing=True, recipe__lower=(0.0, 0.0), recipe__upper=1.0)
-    data = single.open_run(config, tmp_path, None, data_dir)
+    data = experiment.open_run(config, tmp_path, None, data_dir)
     whole = self_training.all_clips(config, data)
     pool = splits.select(whole, whole.subset == "unverified")
     seed = self_training.Seed(config, data, whole, pool, workdir / "seed_0")

@@ -10,29 +10,29 @@ import time
 
 import pytest
 
-from audiojax import config_file
+from audiojax import config_file, study
 from audiojax.errors import ConfigError, RunError
-from audiojax.recipes import single, table
+from audiojax.recipes import single
 from configs import beyond_gtzan, fagan_gtzan, li_audioset, ntu_freesound, rit_nsynth
 from tests.conftest import ROOT, launch
 
-SMALL = {"data.variant": "stand_in", "steps": 4, "eval_every": 2.0, "steps_per_call": 1, "batch_size": 64}
+SMALL = {"data.variant": "stand_in", "steps": 4, "eval_every": 2.0, "run.steps_per_call": 1, "batch_size": 64}
 ALL = {"rows": [], "protocols": []}
 
 
 def run(workdir, data_dir, chosen, splits=1, **overrides):
-    table.run(li_audioset, li_audioset.get_config(), SMALL | overrides, ALL | chosen, splits, workdir, None, data_dir)
+    study.run(li_audioset, li_audioset.get_config(), SMALL | overrides, ALL | chosen, splits, workdir, None, data_dir)
 
 
-def plan(study, overrides, chosen, splits, workdir):
-    return table.plan(study, study.get_config(), overrides, ALL | chosen, splits, workdir)
+def plan(file, overrides, chosen, splits, workdir):
+    return study.plan(file, file.get_config(), overrides, ALL | chosen, splits, workdir)
 
 
 @pytest.mark.parametrize(
-    "study", ["fagan_gtzan", "li_audioset", "li_fig4", "beyond_audioset", "rit_nsynth", "ntu_freesound", "wang_gtzan"]
+    "name", ["fagan_gtzan", "li_audioset", "li_fig4", "beyond_audioset", "rit_nsynth", "ntu_freesound", "wang_gtzan"]
 )
-def test_every_row_is_planned_under_both_protocols(study, tmp_path):
-    module = importlib.import_module(f"configs.{study}")
+def test_every_row_is_planned_under_both_protocols(name, tmp_path):
+    module = importlib.import_module(f"configs.{name}")
     runs = plan(module, {"epochs": 2.0}, {}, 2, tmp_path)
     folders = [folder.relative_to(tmp_path).parts for folder, _ in runs]
     cuts = ("split_0", "split_1")
@@ -54,10 +54,10 @@ def test_a_file_that_cuts_the_data_is_for_honest_alone(tmp_path):
     config = fagan_gtzan.get_config()
     config.data.split_file = "folds.csv"
     overrides = {"data.split_file": "folds.csv"}
-    runs = table.plan(fagan_gtzan, config, overrides, ALL | {"rows": ["lstm"]}, 1, tmp_path)
+    runs = study.plan(fagan_gtzan, config, overrides, ALL | {"rows": ["lstm"]}, 1, tmp_path)
     assert [folder.parts[-2] for folder, _ in runs] == ["honest"]
     with pytest.raises(ConfigError, match="take --protocols=honest"):
-        table.plan(fagan_gtzan, config, overrides, ALL | {"protocols": ["paper"]}, 1, tmp_path)
+        study.plan(fagan_gtzan, config, overrides, ALL | {"protocols": ["paper"]}, 1, tmp_path)
 
 
 def test_protocols_that_a_study_lacks_are_not_planned(tmp_path):
@@ -88,7 +88,7 @@ def test_what_cannot_be_planned_is_said(tmp_path, overrides, chosen, splits, sen
     config = li_audioset.get_config()
     config.data.split_file = overrides.get("data.split_file", "")
     with pytest.raises(ConfigError, match=sentence):
-        table.plan(li_audioset, config, overrides, ALL | chosen, splits, tmp_path)
+        study.plan(li_audioset, config, overrides, ALL | chosen, splits, tmp_path)
 
 
 def test_a_key_of_some_rows_leaves_the_others_as_they_are(tmp_path, capsys):
@@ -175,7 +175,7 @@ def test_a_file_elsewhere_trains_its_own_rows(data_dir, tmp_path):
     path.write_text(text + "\n\nfor settings in ROWS.values():\n    settings['overrides'] |= {'optim': {'lr': 0.25}}\n")
     study = config_file.load(path)
     chosen = ALL | {"rows": ["fc1"], "protocols": ["paper"]}
-    table.run(study, config_file.config_of(study), SMALL, chosen, 1, tmp_path / "runs", None, data_dir)
+    study.run(study, config_file.config_of(study), SMALL, chosen, 1, tmp_path / "runs", None, data_dir)
     config = json.loads((tmp_path / "runs" / "fc1" / "paper" / "split_0" / "config.json").read_text())
     assert config["optim"]["lr"] == 0.25 and config["study"] == "li_audioset"
     assert f"--config={path}:fc1" in (tmp_path / "runs" / "report.html").read_text()
@@ -221,5 +221,5 @@ def test_where_every_run_fails_for_one_reason_it_is_said_once(tmp_path):
     ):
         settings = SMALL | {"data.variant": "released"}
         chosen = ALL | {"rows": ["fc1"]}
-        table.run(li_audioset, li_audioset.get_config(), settings, chosen, 1, workdir, tmp_path, tmp_path / "data")
+        study.run(li_audioset, li_audioset.get_config(), settings, chosen, 1, workdir, tmp_path, tmp_path / "data")
     assert "No run is finished yet" in (workdir / "table.md").read_text()
