@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import scipy.io.wavfile
 
-from audiojax import experiment, generate, trained
+from audiojax import experiment, trained
+from audiojax.cli import generate
 from audiojax.data import splits
 from audiojax.errors import ConfigError, RunError
 from audiojax.recipes import augmentation, gan, single
