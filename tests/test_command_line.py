@@ -12,7 +12,7 @@ import pytest
 from audiojax import command_line
 from audiojax.errors import ConfigError
 from configs import li_audioset, rit_nsynth
-from tests.conftest import ROOT, launch
+from tests.conftest import ROOT, launch, launch_here
 
 LI = "--config=configs/li_audioset.py:fc1"
 WRONG = {
@@ -52,12 +52,14 @@ WRONG = {
     "bucket of data": ([LI, "--workdir=x", "--raw_dir=s3://data"], "--raw_dir=s3://data is no folder of this machine"),
     "replicas": ([LI, "--workdir=x", "--config.replicas=0"], "replicas=0 must be at least 1"),
 }
+LAUNCHED = ("row", "key", "not UTF-8")  # in a process as a user does; the others in this one
 
 
 @pytest.mark.parametrize("mistake", WRONG)
 def test_mistake_is_answered_in_one_sentence(mistake, tmp_path):
     flags, sentence = WRONG[mistake]
-    done = launch(*flags, f"--data_dir={tmp_path}")
+    start = launch if mistake in LAUNCHED else launch_here
+    done = start(*flags, f"--data_dir={tmp_path}")
     assert done.returncode == 1
     [line] = done.stderr.strip().splitlines()
     assert line.startswith("audiojax: ") and sentence in line
@@ -99,15 +101,8 @@ def test_mistake_found_later_is_answered_in_one_sentence_too(mistake, tmp_path, 
     flags, sentence = (LATER | ON_DATA)[mistake]
     stand_in = ["--config.data.variant=stand_in"] if mistake in ON_DATA else []
     folder = data_dir if mistake in ON_DATA else tmp_path / "data"
-    done = launch(
-        LI,
-        "--config.steps=2",
-        "--config.epochs=0",
-        *stand_in,
-        *flags,
-        f"--workdir={tmp_path / 'run'}",
-        f"--data_dir={folder}",
-    )
+    few = ["--config.steps=2", "--config.epochs=0"]
+    done = launch_here(LI, *few, *stand_in, *flags, f"--workdir={tmp_path / 'run'}", f"--data_dir={folder}")
     assert done.returncode == 1
     assert sentence in done.stderr.strip().splitlines()[-1] and "Traceback" not in done.stderr
     assert not (tmp_path / "run" / "result.json").exists()
@@ -115,7 +110,7 @@ def test_mistake_found_later_is_answered_in_one_sentence_too(mistake, tmp_path, 
 
 @pytest.mark.parametrize(("study", "number"), [("li_audioset", "0.945"), ("rit_nsynth", "0.9016")])
 def test_list_prints_rows_and_published_numbers(study, number):
-    done = launch(f"--config=configs/{study}.py", "--list")
+    done = launch_here(f"--config=configs/{study}.py", "--list")
     assert done.returncode == 0 and number in done.stdout
 
 
