@@ -33,7 +33,7 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
         return result
     if config.recipe.mean not in MEANS or not config.recipe.members:
         raise ConfigError(
-            f"recipe.mean={config.recipe.mean!r} must be one of {', '.join(MEANS)}, and recipe.members must not be empty."
+            f"recipe.mean={config.recipe.mean!r} must be one of {', '.join(MEANS)}, with some recipe.members."
         )
     data = experiment.open_run(config, workdir, raw_dir, data_dir)
     parts = data.parts
