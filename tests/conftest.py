@@ -176,7 +176,7 @@ SMALL_LI_FLAGS = [
     "--config.epochs=0",
     "--config.steps=24",
     "--config.eval_every=8",
-    "--config.run.run__steps_per_call=3",
+    "--config.run.steps_per_call=3",
 ]
 
 
