@@ -12,6 +12,7 @@ from audiojax.errors import ConfigError
 SHARED = {  # modules that serve the others of their package
     "models": ("layers", "convolution_layers", "recurrent_layers", "recurrent_kernels"),
     "data.datasets": ("base", "synthesiser"),
+    "tasks": ("network",),
 }
 INPUTS = {  # how the parameters begin that a config does not give, of the functions of these modules
     "frontend": ("", "length"),
@@ -63,6 +64,15 @@ def recipe(name: str) -> Callable:
 def data_set(name: str) -> type:
     """Class Builder of audiojax/data/datasets/NAME.py, which imports TensorFlow. Raises ConfigError without one."""
     return module("data.datasets", "data.name", name).Builder
+
+
+def loss(name: str, kind: type):
+    """The object of class `kind` in losses.py that `task.loss` names. Raises ConfigError without one."""
+    known = {
+        key: value for key, value in vars(importlib.import_module("audiojax.losses")).items() if type(value) is kind
+    }
+    choose("task.loss", name, known)
+    return known[name]
 
 
 def function(owner: str, section: str, config) -> Callable:

@@ -1,4 +1,4 @@
-"""Grids of settings: their combinations, and that each ends where a run of its own does."""
+"""Grids of settings: their combinations, and that each ends where a single run does."""
 
 import jax
 import numpy as np
@@ -23,7 +23,7 @@ def test_every_combination_is_a_replica():
 @pytest.mark.parametrize(
     ("study", "row", "pairs", "sentence"),
     [
-        ("li_audioset", "fc2", DROPOUTS, "grid has 6 combinations; set replicas=6, for it is 2."),
+        ("li_audioset", "fc2", DROPOUTS, "grid has 6 combinations, but replicas=2; set replicas=6."),
         (
             "li_audioset",
             "fc2",

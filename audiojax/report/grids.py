@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from audiojax import metrics
+from audiojax import names
 from audiojax.errors import RunError
 from audiojax.report.table import Measure, Run, markdown_of, number, protocol_order, run_keys
 
@@ -39,7 +39,7 @@ def summarise(runs: list[Run], measure: Measure) -> list[Grid]:
         over_splits = lambda split, metric, results=results: np.mean(
             np.array([r["metrics"][split][metric] for r in results], float), 0
         )
-        chosen = metrics.best(over_splits("valid", select), select)
+        chosen = names.task(own[0].config["task"]["name"]).best(over_splits("valid", select), select)
         published = results[0]["published"].get(measure.split, {}).get(measure.metric)
         grids.append(Grid(row, protocol, measure, settings, over_splits(*measure), chosen, published))
     return grids

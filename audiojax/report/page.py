@@ -10,7 +10,7 @@ import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 
-from audiojax import metrics, process
+from audiojax import names, process
 from audiojax.durable import write_text
 from audiojax.errors import RunError
 from audiojax.report import clips, grids, plots, table
@@ -193,7 +193,7 @@ def detail(runs: list[Run], entry: Entry, file: str, data_dir: pathlib.Path, med
         shown=shown_of(runs),
         curves=plots.data_uri(drawn) if drawn else None,
         confusion=plots.data_uri(plots.confusion(np.array(matrix), result["classes"])) if matrix else None,
-        scores=score_table(result, config["select"]) if result["metrics"]["test"] else None,
+        scores=score_table(result, config) if result["metrics"]["test"] else None,
         classes=classes,
         classes_shown=classes_shown,
         tables=tables,
@@ -281,13 +281,15 @@ def shown_of(runs: list[Run]) -> str:
     return f"Shown: split {first.split_seed}{other_splits}; seed {first.result['seed']}{other_seeds}."
 
 
-def score_table(result: dict, select: str) -> Table:
-    """All scores on every split of the first seed, or of the settings that validation chose by the metric `select`,
-    with the published ones and the test split's 95 % interval."""
+def score_table(result: dict, config: dict) -> Table:
+    """All scores on every split of the first seed, or in a grid of the settings that validation chose, with the
+    published scores and the 95 % intervals of test."""
     scores, published, ci95 = result["metrics"], result["published"], result["ci95"].get("test", {})
     each = next(iter(scores["test"].values()))
     first = next((replica for replica, value in enumerate(each) if table.has_score(result, value)), 0)
-    shown = metrics.best(scores["valid"][select], select) if result.get("settings") else first
+    shown, select = first, config["select"]
+    if result.get("settings"):
+        shown = names.task(config["task"]["name"]).best(scores["valid"][select], select)
     lines = []
     for metric in scores["test"]:
         values = [of[metric][min(shown, len(of[metric]) - 1)] if metric in of else None for of in scores.values()]

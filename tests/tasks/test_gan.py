@@ -67,8 +67,8 @@ def test_a_step_is_of_the_discriminator_then_of_the_generator(study, row):
     x, label = task._features(batch()["input"], batch()["length"]), batch()["label"]
     noise = jax.random.normal(jax.random.split(jax.random.key(7), 3)[0], (4, latent))
     make = lambda params: model.apply({"params": params}, noise, label, x.shape[1:], True, method="generate")
-    told = lambda params, x: model.apply({"params": params}, x, label, True, method="discriminate")
-    losses = task._losses
+    judge = lambda params, x: model.apply({"params": params}, x, label, True, method="discriminate")
+    loss = task._loss
 
     def moved(params, grads, lr):
         updates, _ = optax.adam(lr).update(grads, optax.adam(lr).init(params))
@@ -79,13 +79,13 @@ def test_a_step_is_of_the_discriminator_then_of_the_generator(study, row):
     @jax.jit
     def in_turn(generator, discriminator):
         fake = make({"generator": generator})
-        judged = lambda own: losses(told({"discriminator": own}, x), told({"discriminator": own}, fake))[0].mean()
-        loss, grads = jax.value_and_grad(judged)(discriminator)
+        judged = lambda own: loss.discriminator(*(judge({"discriminator": own}, x) for x in (x, fake))).mean()
+        lost, grads = jax.value_and_grad(judged)(discriminator)
         discriminator = moved(discriminator, grads, judge_lr)
-        told_of = lambda own: told({"discriminator": discriminator}, make({"generator": own}))
-        fooled = lambda own: losses(jnp.zeros(4), told_of(own))[1].mean()
+        judge_of = lambda own: judge({"discriminator": discriminator}, make({"generator": own}))
+        fooled = lambda own: loss.generator(judge_of(own)).mean()
         loss_of_generator, grads = jax.value_and_grad(fooled)(generator)
-        return moved(generator, grads, 1e-3), discriminator, loss_of_generator, loss
+        return moved(generator, grads, 1e-3), discriminator, loss_of_generator, lost
 
     *sides, fooled, judged = in_turn(*(state.params[side] for side in SIDES))
     close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5)
@@ -153,7 +153,10 @@ def test_a_sigmoid_pins_the_losses():
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (dict(task__loss="softmax_cross_entropy"), "losses of a GAN: binary_cross_entropy, hinge"),
+        (
+            dict(task__loss="softmax_cross_entropy"),
+            "task.loss='softmax_cross_entropy' is unknown; known: binary_cross_entropy, hinge",
+        ),
         (dict(model__label="name"), "label='name' must be 'one_hot' or 'embedding'"),
         (dict(model__generator_stages=(("pool", 2),)), "there is no stage .*pool.* of a generator"),
         (dict(model__discriminator_stages=(("steps", 2),)), "there is no stage .*steps.* of a discriminator"),

@@ -8,8 +8,9 @@ import pytest
 import scipy.special
 
 from audiojax import losses
+from audiojax.data.splits import Part
 from audiojax.errors import ConfigError
-from audiojax.tasks.supervised import Task
+from audiojax.tasks.supervised import Task, outputs_of
 from tests.conftest import SMALL_MASKS, config_of
 
 # Loss and gradient norm of two steps from seed 0 on the batch below. They may be updated when a change to the network,
@@ -150,7 +151,7 @@ def test_classes_compete_when_they_are_predicted_not_in_training():
     alone, among = (task.eval_step(*task.evaluated(state), batch) for task, state in zip(tasks, states))
     expected = losses.compete(scipy.special.logit(alone["score"]), scipy.special.logit(np.full(10, 0.2)), 0.5)
     np.testing.assert_allclose(scipy.special.logit(among["score"]), expected, rtol=1e-3, atol=1e-3)
-    np.testing.assert_allclose(among["loss"], losses.sigmoid_cross_entropy(expected, batch["label"]), rtol=1e-3)
+    np.testing.assert_allclose(among["loss"], losses.sigmoid_cross_entropy.value(expected, batch["label"]), rtol=1e-3)
     assert np.abs(among["score"] - alone["score"]).max() > 0.01
 
 
@@ -165,3 +166,48 @@ def test_a_mistyped_activation_is_a_sentence_with_those_that_exist():
     task = Task(config, np.full(10, 0.2), total_steps=10)
     with pytest.raises(ConfigError, match="there is no activation 'leaky_rleu'; activations: celu, elu, .*leaky_relu"):
         jax.eval_shape(lambda key: task.init(key, {}, batch_of("fagan_gtzan")), jax.random.key(0))
+
+
+def test_the_first_layer_is_what_the_first_convolution_gives():
+    config = config_of(
+        *("ntu_freesound", "cnn2d"),
+        **dict(frontend__height=33, frontend__width=20, task__first_layer=True),
+        model__stages=(("conv", 6, 3, 2), ("conv", 4, 3, 1), ("average",)),
+    )
+    task, batch = Task(config, np.full(10, 0.1), total_steps=10), batch_of("ntu_freesound")
+    state = jax.jit(task.init)(jax.random.key(0), {}, batch)
+    response = jax.jit(task.first_layer)(*task.evaluated(state), batch)
+    kernel = next(layer["kernel"] for layer in state.params.values() if layer.get("kernel", np.zeros(0)).ndim == 4)
+    x = task._features(batch["input"], batch["length"])
+    axes = ("NHWC", "HWIO", "NHWC")
+    expected = jax.lax.conv_general_dilated(x, kernel, (2, 2), "SAME", dimension_numbers=axes)
+    assert response.shape == (4, 17, 10, 6)
+    np.testing.assert_allclose(response, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("study", "row"), [("li_audioset", "fc2"), ("fagan_gtzan", "cnn1d_gap")])
+def test_a_first_layer_that_is_no_image_is_refused_before_training(study, row):
+    config = config_of(study, row, **SMALL.get((study, row), {}), task__first_layer=True)
+    task = Task(config, np.full(10, 0.1), total_steps=10)
+    with pytest.raises(ConfigError, match="task.first_layer: model .* does not begin with a 2D convolution"):
+        jax.eval_shape(task.init, jax.random.key(0), {}, batch_of(study))
+
+
+def test_a_report_has_metrics_of_windows_and_of_clips():
+    names = np.array(["a", "a", "b", "c"])
+    part = Part("test", 1, names, names, names, np.array([0, 0, 1, 1]), *[np.zeros(4, int)] * 4, np.zeros((4, 16)))
+    score = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.7, 0.3]])
+    found, classes = Task.report(part, {"score": score, "loss": np.array([1.0, 3.0, 2.0, 2.0])})
+    assert found["accuracy"] == 0.5 and found["accuracy_group"] == pytest.approx(2 / 3)
+    assert found["loss"] == 2.0 and found["loss_group"] == 2.0
+    assert classes["support"].tolist() == [1, 2]
+    assert {name.removesuffix("_group") for name in found} == set(Task.METRICS)
+    intervals = Task.intervals(part, {"score": score, "loss": np.ones(4)})
+    assert intervals.keys() <= found.keys() and "accuracy_group" in intervals
+
+
+def test_an_ensemble_has_the_loss_of_its_probabilities():
+    label = np.array([0, 1])
+    found = outputs_of("sigmoid_cross_entropy", np.array([[0.0, 1.0], [0.0, 1.0]]), label)
+    assert found["score"].shape == (1, 2, 2) and found["loss"].shape == (1, 2)
+    assert found["loss"][0, 0] == pytest.approx(-2 * np.log(1e-7), rel=1e-2) and 0 <= found["loss"][0, 1] < 1e-6
