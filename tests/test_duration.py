@@ -31,7 +31,7 @@ def test_two_durations_and_none_are_refused():
         (dict(epochs=12.0, eval_every=1.0), dict(steps=0), (12.0, 0, 0), 1.0),
     ],
 )
-def test_a_duration_among_the_overrides_takes_the_place_of_the_rows(own, overrides, duration, eval_every):
+def test_a_duration_among_the_overrides_replaces_that_of_the_row(own, overrides, duration, eval_every):
     row = config_of("li_audioset", "fc1", **own)
     config = row.copy_and_resolve_references()
     config.update_from_flattened_dict(overrides)
