@@ -22,8 +22,7 @@ def replace_duration(config, row, overrides: dict) -> None:
     With another unit, the number of evaluations stays the same unless the overrides set eval_every.
 
     Args:
-      config: config of the row, with the overrides; it is changed. row: config of the row, without them.
-      overrides: flat key -> value.
+      config: the row's, with the overrides; it is changed. row: the row's, without them. overrides: flat key -> value.
 
     Raises:
       ConfigError: the overrides have two durations.
@@ -39,12 +38,6 @@ def replace_duration(config, row, overrides: dict) -> None:
         config.eval_every = row.eval_every / row[before[0]] * config[given[0]]
 
 
-def to_steps(amount: float, unit: str, batch_size: int, examples: int) -> int:
-    """Converts a number of epochs, steps or examples to whole steps, at least one."""
-    examples_each = {"epochs": examples, "steps": batch_size, "examples": 1}[unit]
-    return max(1, round(amount * examples_each / batch_size))
-
-
 def duration(config, examples: int) -> tuple[int, int]:
     """Steps of the whole run, and steps between evaluations. `eval_every` counts in the unit of the duration.
 
@@ -57,5 +50,6 @@ def duration(config, examples: int) -> tuple[int, int]:
     unit = unit_of(config)
     if not 1 <= config.batch_size <= examples:
         raise ConfigError(f"batch_size={config.batch_size} must be between 1 and the {examples} training examples.")
-    total = to_steps(config[unit], unit, config.batch_size, examples)
-    return total, min(total, to_steps(config.eval_every, unit, config.batch_size, examples))
+    examples_each = {"epochs": examples, "steps": config.batch_size, "examples": 1}[unit]
+    total, between = (max(1, round(n * examples_each / config.batch_size)) for n in (config[unit], config.eval_every))
+    return total, min(total, between)

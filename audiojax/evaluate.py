@@ -58,11 +58,6 @@ def without(outputs: Outputs, missing_R: np.ndarray) -> Outputs:
     return outputs | {name: blank(outputs[name]) for name in ("loss", "score") if name in outputs}
 
 
-def select(outputs: Outputs, chosen: np.ndarray) -> Outputs:
-    """The outputs of the examples at `chosen`, a mask or indices."""
-    return {name: values[:, chosen] for name, values in outputs.items()}
-
-
 class Evaluator:
     """Evaluates parts of one data set with one task. Every example counts once, whatever the batch size."""
 
@@ -79,15 +74,10 @@ class Evaluator:
         return self._over(name, self._eval_step, params, model_state, np.arange(len(self._parts[name].id)))
 
     def outputs(self, name: str, function: Callable, best, chosen: np.ndarray) -> Outputs:
-        """The outputs of another function than `eval_step`, for some examples of part `name`.
+        """The outputs of a function in place of `eval_step`, for the examples `chosen` (indices) of part `name`.
 
-        Args:
-          function: takes params, model_state and a batch, and returns a dictionary of arrays [B, ...].
-          best: has params and model_state, with a leading replica axis.
-          chosen: indices of the examples.
-
-        Returns:
-          a dictionary of arrays [replicas, chosen, ...].
+        function: of (params, model_state, batch); returns a dictionary of arrays [B, ...]. best: has params and
+        model_state, with a leading replica axis.
         """
         return self._over(name, self._compiled(function), best.params, best.model_state, chosen)
 

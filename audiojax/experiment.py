@@ -212,7 +212,7 @@ def judge(config, parts: dict[str, splits.Part], scores_of: Callable[[str], Outp
             if not subset:
                 continue  # the rest, which has no name
             inside = part.subset == subset
-            own, own_part = evaluate.select(scores, inside), splits.select(part, inside)
+            own, own_part = {key: values[:, inside] for key, values in scores.items()}, splits.select(part, inside)
             summaries[f"{name}_{subset.lower()}"] = evaluate.report(task, own_part, own).summary
             if name != "train":
                 ci95[f"{name}_{subset.lower()}"] = evaluate.intervals(task, own_part, own)

@@ -1,8 +1,8 @@
 """Losses, each an object that `task.loss` names. A new loss is one more object in this file."""
 
-import dataclasses
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +10,7 @@ import numpy as np
 import optax
 
 
-@dataclasses.dataclass(frozen=True)
-class Loss:
+class Loss(NamedTuple):
     """A classifier's loss, and the conversion between its logits and probabilities.
 
     cost: function of logits [B, K], targets in 0…1 [B, K] and a positive weight; returns one value an example [B].
@@ -40,8 +39,7 @@ class Loss:
         return self.inverse(np.clip(probabilities, epsilon, 1 - epsilon))
 
 
-@dataclasses.dataclass(frozen=True)
-class GanLoss:
+class GanLoss(NamedTuple):
     """The losses of a GAN's two sides, functions of the discriminator's logits; they return one value an example [B].
 
     discriminator: function of the logits of real and of generated examples. generator: of those of generated examples.

@@ -41,9 +41,8 @@ def first_weights(saved: dict, like: tuple[Any, Any], source: str) -> tuple[Any,
     gives its weights to all.
 
     Args:
-      saved: the checkpoint's "best" and "state", dictionaries of host arrays.
+      saved: the checkpoint's "best" and "state", dictionaries of host arrays. source: its run's folder, for messages.
       like: (params, model_state) of the run that begins, with a leading replica axis.
-      source: folder of the other run, for messages.
 
     Raises:
       ConfigError: the checkpoint has another network or number of replicas, or weights that are not finite.
@@ -53,16 +52,11 @@ def first_weights(saved: dict, like: tuple[Any, Any], source: str) -> tuple[Any,
     )
     wanted, chosen_R = named_leaves(like), np.asarray(saved["best"]["score"]) > -np.inf
     shape = lambda leaves, name: f"{leaves[name].shape[1:]}" if name in leaves else "absent"
-    differing = [
-        f"{name} is {shape(best, name)} there and {shape(wanted, name)} here"
-        for name in wanted | best
-        if shape(best, name) != shape(wanted, name)
-    ]
-    if differing:
-        more = f", and {len(differing) - 1} more differ" if len(differing) > 1 else ""
+    if differing := [name for name in wanted | best if shape(best, name) != shape(wanted, name)]:
+        first, more = differing[0], f", and {len(differing) - 1} more differ" * (len(differing) > 1)
         raise ConfigError(
-            f"start_from={source} has another network: {differing[0]}{more}; take a run of the same model on the same"
-            " features and classes."
+            f"start_from={source} has another network: {first} is {shape(best, first)} there and {shape(wanted, first)}"
+            f" here{more}; take a run of the same model on the same features and classes."
         )
     replicas = len(jax.tree.leaves(like)[0])
     if len(chosen_R) not in (1, replicas):

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from audiojax import optim
 from audiojax.errors import ConfigError
 from audiojax.state import TrainState
 from audiojax.tasks.network import Network
@@ -32,9 +31,7 @@ class Task(Network):
             (_, output), updated = self._model.apply(variables, x, train=True, mutable=list(state.model_state))
             return (batch["weight"] * squared_error(x, output)).mean(), updated
 
-        (loss, model_state), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
-        logs = {"loss": loss, "grad_norm": optim.norm(grads)}
-        return self._optimiser.step(state, grads, model_state), logs
+        return self._update(state, mean_loss)
 
     def eval_step(self, params, model_state, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
         """Returns {"loss": mean squared error [B]}."""

@@ -35,9 +35,7 @@ class Network:
         self._optimiser = optim.Optimiser(config.optim, total_steps)
 
     def init(self, key: jax.Array, settings: dict[str, jax.Array], batch: dict[str, jax.Array]) -> TrainState:
-        """The state of one replica before its first step.
-
-        settings: see `TrainState`. batch: only its shapes are used.
+        """The state of one replica before its first step. settings: see `TrainState`. batch: only its shapes are used.
 
         Raises:
           ConfigError: the network cannot be built for these features.
@@ -57,6 +55,11 @@ class Network:
         """Augmented features and labels of a training batch."""
         x, label = self._augment_waveform(waveform_key, batch["input"], label)
         return self._augment_features(features_key, self._features(x, batch["length"]), label)
+
+    def _update(self, state: TrainState, mean_loss: Callable) -> tuple[TrainState, dict[str, jax.Array]]:
+        """The state after one step, and its "loss" and "grad_norm". mean_loss: params -> (loss, new model_state)."""
+        (loss, model_state), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
+        return self._optimiser.step(state, grads, model_state), {"loss": loss, "grad_norm": optim.norm(grads)}
 
     def evaluated(self, state: TrainState) -> tuple[Any, Any]:
         """The weights that are evaluated and kept: (params, model_state)."""
@@ -121,9 +124,7 @@ def augmenter(section: str, steps) -> Callable:
 def build_model(config, output_bias_K: np.ndarray | None = None, classes: int = 0):
     """The network of `config.model`.
 
-    Args:
-      output_bias_K: for a classifier, the initial bias of each class's logit. classes: for another network that reads
-        labels, their number.
+    output_bias_K: for a classifier, the initial bias of each logit. classes: their number, for a GAN.
 
     Raises:
       ConfigError: an unknown model or dtype, or arguments that the model does not take.

@@ -3,8 +3,9 @@
 import flax.linen as nn
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict
 
-from audiojax import losses, metrics, names, optim
+from audiojax import losses, metrics, names
 from audiojax.data.splits import Part
 from audiojax.errors import ConfigError
 from audiojax.state import TrainState
@@ -72,9 +73,7 @@ class Task(Network):
             )
             return (batch["weight"] * self._loss.value(logits_BK, label, positive_weight)).mean(), updated
 
-        (loss, model_state), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
-        logs = {"loss": loss, "grad_norm": optim.norm(grads)}
-        return self._optimiser.step(state, grads, model_state), logs
+        return self._update(state, mean_loss)
 
     def eval_step(self, params, model_state, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
         """Returns {"score": probabilities [B, K], "loss": [B]}, both after the classes' competition."""
@@ -87,45 +86,36 @@ class Task(Network):
     def first_layer(self, params, model_state, batch: dict[str, jax.Array]) -> jax.Array:
         """Output of the network's first convolution, before its normalisation: [B, H, W, filters].
 
-        Raises:
-          ConfigError: the network has no convolution, or the first one is not 2D.
+        Raises ConfigError where the network has no convolution, or the first one is not 2D.
         """
-        outputs = []
-
-        def keep(call, arguments, options, context):
-            output = call(*arguments, **options)
-            outputs.extend([output] * (isinstance(context.module, nn.Conv) and context.method_name == "__call__"))
-            return output
-
-        with nn.intercept_methods(keep):
-            x = self._features(batch["input"], batch["length"])
-            self._model.apply({"params": params} | model_state, x, train=False)
+        is_convolution = lambda module, method: isinstance(module, nn.Conv) and method == "__call__"
+        variables, x = {"params": params} | model_state, self._features(batch["input"], batch["length"])
+        options = {"capture_intermediates": is_convolution, "mutable": ["intermediates"]}
+        _, seen = self._model.apply(variables, x, train=False, **options)
+        outputs = [calls[0] for calls in flatten_dict(seen.get("intermediates", {})).values()]  # in order of the calls
         if not outputs or outputs[0].ndim != 4:
             raise ConfigError(f"task.first_layer: model {self._model_name} does not begin with a 2D convolution.")
         return outputs[0]
 
     @staticmethod
     def report(part: Part, outputs: dict[str, np.ndarray]) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-        """See `Network.report`. Metrics of the examples and, where clips have several windows, of the clips.
-
-        Metrics of clips have the suffix `_group`. The scores of each class are then those of the clips.
-        """
-        classes = metrics.by_class(outputs["score"], part.label)
-        summary = metrics.summary(outputs["score"], part.label, outputs["loss"], classes)
-        if pooled := metrics.pool(part.id, outputs["score"], outputs["loss"]):
-            first, score_MK, loss_M = pooled
-            classes = metrics.by_class(score_MK, part.label[first])
-            summary |= of_clips(metrics.summary(score_MK, part.label[first], loss_M, classes))
+        """See `Network.report`. Where clips have several windows, also the metrics of clips, with suffix `_group`; the
+        scores of each class are then those of the clips."""
+        summary = {}
+        for suffix, score_NK, label, loss_N, _ in windows_and_clips(part, outputs):
+            classes = metrics.by_class(score_NK, label)
+            found = metrics.summary(score_NK, label, loss_N, classes)
+            summary |= {metric + suffix: value for metric, value in found.items()}
         return summary, classes
 
     @staticmethod
     def intervals(part: Part, outputs: dict[str, np.ndarray]) -> dict[str, list[float]]:
-        """See `Network.intervals`. Also of clips, as in `report`."""
-        found = metrics.intervals(outputs["score"], part.label, outputs["loss"], part.group)
-        if pooled := metrics.pool(part.id, outputs["score"], outputs["loss"]):
-            first, score_MK, loss_M = pooled
-            found |= of_clips(metrics.intervals(score_MK, part.label[first], loss_M, part.group[first]))
-        return found
+        """See `Network.intervals`, and `report` for clips."""
+        return {
+            metric + suffix: interval
+            for suffix, *columns in windows_and_clips(part, outputs)
+            for metric, interval in metrics.intervals(*columns).items()
+        }
 
     @staticmethod
     def grid_keys(config) -> list[str]:
@@ -135,9 +125,14 @@ class Task(Network):
         return ["optim.lr", *["task.positive_weight"] * weighted, *dropouts]
 
 
-def of_clips(values: dict) -> dict:
-    """The same values under the names of clips' metrics."""
-    return {f"{metric}_group": value for metric, value in values.items()}
+def windows_and_clips(part: Part, outputs: dict[str, np.ndarray]) -> list[tuple]:
+    """Suffix of the metrics, scores, labels, losses and groups: of the windows, and of clips with several windows."""
+    score_NK, loss_N = outputs["score"], outputs["loss"]
+    levels = [("", score_NK, part.label, loss_N, part.group)]
+    if pooled := metrics.pool(part.id, score_NK, loss_N):
+        first, score_MK, loss_M = pooled
+        levels.append(("_group", score_MK, part.label[first], loss_M, part.group[first]))
+    return levels
 
 
 def clips(part: Part, outputs: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
