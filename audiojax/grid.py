@@ -33,8 +33,8 @@ def settings(config) -> dict[str, np.ndarray]:
 def columns(config) -> list[tuple[str, np.ndarray]]:
     """Each key of `config.grid` and its values, float32.
 
-    A grid is a list of pairs such as ("optim.lr", (1e-4, 1e-3)). The values of the last key change fastest. Keys are the
-    task's `grid_keys`: numbers that change no shape, since one program trains all combinations.
+    A grid is a list of pairs such as ("optim.lr", (1e-4, 1e-3)); the values of the last key change fastest. Its keys
+    are the task's `grid_keys`, numbers that change no shape: one program trains all combinations.
 
     Raises:
       ConfigError: the grid has another key or is no list of such pairs, or replicas is not its number of combinations.
