@@ -68,9 +68,8 @@ def data_set(name: str) -> type:
 
 def loss(name: str, kind: type):
     """The object of class `kind` in losses.py that `task.loss` names. Raises ConfigError without one."""
-    known = {
-        key: value for key, value in vars(importlib.import_module("audiojax.losses")).items() if type(value) is kind
-    }
+    losses = importlib.import_module("audiojax.losses")
+    known = {n: value for n, value in vars(losses).items() if type(value) is kind}
     choose("task.loss", name, known)
     return known[name]
 

@@ -181,7 +181,7 @@ def test_first_weights_are_those_that_validation_chose_or_the_newest():
     ("saved", "sentence"),
     [
         (weights(1, width=4), "start_from=RUN has another network: Dense_0.bias is (4,) there and (3,) here; take"),
-        (weights(2), "start_from=RUN has 2 replicas and this run 3; set replicas=2, or take a run of a single one."),
+        (weights(2), "start_from=RUN has 2 replicas and this run 3; set replicas=2, or take a run with one replica."),
         (weights(3, score=-np.inf, value=np.nan), "start_from=RUN: the newest weights of replica 0 are not finite"),
     ],
 )
