@@ -9,7 +9,7 @@ import numpy as np
 from audiojax import losses, metrics
 from audiojax import mesh as meshes
 from audiojax.data import order
-from audiojax.data.splits import Part
+from audiojax.data.windows import Part
 
 
 class Scores(NamedTuple):

@@ -13,9 +13,9 @@ import numpy as np
 
 from audiojax import checkpoint, evaluate, grid, metrics, names, runs
 from audiojax import mesh as meshes
-from audiojax.data import splits
 from audiojax.data.open import open_data, open_parts, open_source
 from audiojax.data.prepared import Prepared
+from audiojax.data.windows import Part, class_shares, select
 from audiojax.duration import duration
 from audiojax.errors import ConfigError, NonFiniteError, RunError
 from audiojax.evaluate import Scores, intervals
@@ -28,7 +28,7 @@ class Data(NamedTuple):
     """What a run reads. classes: names of the classes. notes: sentences on what is odd about the data or the run."""
 
     prepared: Prepared
-    parts: dict[str, splits.Part]
+    parts: dict[str, Part]
     classes: list[str]
     notes: list[str]
 
@@ -127,7 +127,7 @@ def fit(
     total_steps, _ = duration(config, len(data.parts["train"].id))
     mesh = meshes.make_mesh(config.replicas, config.batch_size, config.run.cpu_devices)
     source = open_source(config, data.prepared, data.parts, mesh)
-    prior_K = splits.class_shares(data.parts["train"], len(data.classes))
+    prior_K = class_shares(data.parts["train"], len(data.classes))
     task = names.task(config.task.name)(config, prior_K, total_steps)
     if not start_from and config.get("start_from"):
         start_from = pathlib.Path(config.start_from)
@@ -175,7 +175,7 @@ def training(config, fitted: Fitted) -> dict:
     }
 
 
-def judge(config, parts: dict[str, splits.Part], scores_of: Callable[[str], Scores], writer: Writer) -> dict:
+def judge(config, parts: dict[str, Part], scores_of: Callable[[str], Scores], writer: Writer) -> dict:
     """Entries of result.json on the scores of these parts: metrics, ci95, per_class. Also writes the predictions.
 
     Named subsets of a part, such as verified clips, are also scored by themselves. A replica without scores has NaN for
@@ -210,7 +210,7 @@ def judge(config, parts: dict[str, splits.Part], scores_of: Callable[[str], Scor
             if not subset:
                 continue  # the rest, which has no name
             inside = part.subset == subset
-            own, own_part = evaluate.select(scores, inside), splits.select(part, inside)
+            own, own_part = evaluate.select(scores, inside), select(part, inside)
             summaries[f"{name}_{subset.lower()}"] = evaluate.report(own_part, own).summary
             if name != "train":
                 ci95[f"{name}_{subset.lower()}"] = intervals(own_part, own)

@@ -9,9 +9,10 @@ import numpy as np
 
 from audiojax import console, evaluate, experiment, frontend, metrics, runs, trained
 from audiojax import mesh as meshes
-from audiojax.data import extended, splits
+from audiojax.data import extended
 from audiojax.data.open import open_parts, open_source
 from audiojax.data.prepared import Prepared
+from audiojax.data.windows import Part, cut_windows
 from audiojax.evaluate import Evaluator, Scores
 from audiojax.writer import Writer
 
@@ -167,17 +168,15 @@ def judge(
     return {"test": test_metrics, "tables": {title: {"header": ["", "generated", "real"], "lines": table}}}
 
 
-def judge_parts(
-    judging: trained.Trained, whole: Prepared, generated: splits.Part, classes: list[str]
-) -> dict[str, splits.Part]:
+def judge_parts(judging: trained.Trained, whole: Prepared, generated: Part, classes: list[str]) -> dict[str, Part]:
     """The classifier's own train, valid and test, and its windows of generated clips, whose labels are of `classes`."""
     section = judging.config.data
     parts, own, _ = open_parts(judging.config, section, whole)
     label = np.array([own.index(name) for name in classes], np.int32)[generated.label]
-    return parts | {"generated": splits.cut_windows(generated._replace(label=label), whole, section.segment)}
+    return parts | {"generated": cut_windows(generated._replace(label=label), whole, section.segment)}
 
 
-def score(judging: trained.Trained, prepared: Prepared, parts: dict[str, splits.Part]) -> dict[str, Scores]:
+def score(judging: trained.Trained, prepared: Prepared, parts: dict[str, Part]) -> dict[str, Scores]:
     """The parts' scores by the classifier."""
     config = judging.config
     mesh = meshes.make_mesh(config.replicas, config.batch_size, config.run.cpu_devices)
@@ -186,13 +185,13 @@ def score(judging: trained.Trained, prepared: Prepared, parts: dict[str, splits.
     return {name: evaluator.scores(name, judging.best.params, judging.best.model_state) for name in parts}
 
 
-def clip_scores(part: splits.Part, scores: Scores) -> tuple[np.ndarray, np.ndarray]:
+def clip_scores(part: Part, scores: Scores) -> tuple[np.ndarray, np.ndarray]:
     """Label [M] and probabilities [M, classes] of each clip, of the first replica."""
     row_M, score_MK = evaluate.clips(part, scores)
     return part.label[row_M], score_MK
 
 
-def teach(judging: trained.Trained, whole: Prepared, own: dict[str, splits.Part], folder: pathlib.Path) -> float:
+def teach(judging: trained.Trained, whole: Prepared, own: dict[str, Part], folder: pathlib.Path) -> float:
     """Accuracy on real test clips of the classifier's network, trained on generated clips alone."""
     config = judging.config.copy_and_resolve_references()
     config.start_from = ""  # Weights of real clips would teach it.
@@ -204,7 +203,7 @@ def teach(judging: trained.Trained, whole: Prepared, own: dict[str, splits.Part]
     return float((score_MK.argmax(1) == label_M).mean())
 
 
-def read(prepared: Prepared, part: splits.Part) -> np.ndarray:
+def read(prepared: Prepared, part: Part) -> np.ndarray:
     """A part's windows, zeros behind what is shorter: int16 [N, T]."""
     inputs, audio_NT = prepared.inputs(part.split), np.zeros((len(part.id), part.steps), np.int16)
     for row, start, length in zip(audio_NT, part.start, part.length):

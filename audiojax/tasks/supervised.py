@@ -132,7 +132,7 @@ class Task(Network):
 
 def check_lengths(config) -> None:
     """Raises ConfigError where an augmentation would move a clip's sound past the end that the front end goes by."""
-    moving = [step["name"] for step in config.augment.waveform if step["name"] in ("roll", "crop", "mixup")]
+    moving = [step["name"] for step in config.augment.waveform if step["name"] in ("roll", "mixup")]
     if moving and config.frontend.name == "spectrogram_image":
         raise ConfigError(
             f"augment.waveform: {moving[0]!r} would move sound past the end of its clip, where spectrogram_image does"
