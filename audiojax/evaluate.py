@@ -8,7 +8,7 @@ import numpy as np
 
 from audiojax import mesh as meshes
 from audiojax.data import order
-from audiojax.data.splits import Part
+from audiojax.data.windows import Part
 
 Outputs = dict[str, np.ndarray]  # what `eval_step` returns, for all replicas and examples: [replicas, N, ...] each
 

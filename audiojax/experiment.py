@@ -13,9 +13,9 @@ import numpy as np
 
 from audiojax import checkpoint, evaluate, grid, names, runs
 from audiojax import mesh as meshes
-from audiojax.data import splits
 from audiojax.data.open import open_data, open_parts, open_source
 from audiojax.data.prepared import Prepared
+from audiojax.data.windows import Part, class_shares, select
 from audiojax.duration import duration
 from audiojax.errors import ConfigError, NonFiniteError, RunError
 from audiojax.evaluate import Outputs
@@ -29,7 +29,7 @@ class Data(NamedTuple):
     """What a run reads. classes: names of the classes. notes: sentences on what is odd about the data or the run."""
 
     prepared: Prepared
-    parts: dict[str, splits.Part]
+    parts: dict[str, Part]
     classes: list[str]
     notes: list[str]
 
@@ -128,7 +128,7 @@ def fit(
     total_steps, _ = duration(config, len(data.parts["train"].id))
     mesh = meshes.make_mesh(config.replicas, config.batch_size, config.run.cpu_devices)
     source = open_source(config, data.prepared, data.parts, mesh)
-    prior_K = splits.class_shares(data.parts["train"], len(data.classes))
+    prior_K = class_shares(data.parts["train"], len(data.classes))
     task = names.task(config.task.name)(config, prior_K, total_steps)
     if not start_from and config.get("start_from"):
         start_from = pathlib.Path(config.start_from)
@@ -176,7 +176,7 @@ def training(config, fitted: Fitted) -> dict:
     }
 
 
-def judge(config, parts: dict[str, splits.Part], scores_of: Callable[[str], Outputs], writer: Writer) -> dict:
+def judge(config, parts: dict[str, Part], scores_of: Callable[[str], Outputs], writer: Writer) -> dict:
     """Entries of result.json on the scores of these parts: metrics, ci95, per_class. Also writes the predictions.
 
     Named subsets of a part, such as verified clips, are also scored by themselves. A replica without scores has NaN for
@@ -212,7 +212,7 @@ def judge(config, parts: dict[str, splits.Part], scores_of: Callable[[str], Outp
             if not subset:
                 continue  # the rest, which has no name
             inside = part.subset == subset
-            own, own_part = {key: values[:, inside] for key, values in scores.items()}, splits.select(part, inside)
+            own, own_part = {key: values[:, inside] for key, values in scores.items()}, select(part, inside)
             summaries[f"{name}_{subset.lower()}"] = evaluate.report(task, own_part, own).summary
             if name != "train":
                 ci95[f"{name}_{subset.lower()}"] = evaluate.intervals(task, own_part, own)

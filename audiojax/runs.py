@@ -14,8 +14,8 @@ import jax
 
 from audiojax import console, durable, lock
 from audiojax import mesh as meshes
-from audiojax.data import splits
 from audiojax.data.prepared import Prepared
+from audiojax.data.windows import Part, checksum
 from audiojax.errors import RunError
 from audiojax.writer import Writer, finite, provenance
 
@@ -210,12 +210,12 @@ def checksums_of_files(data) -> dict[str, str]:
     return {key: durable.sha256(pathlib.Path(data[key])) if data[key] else "" for key in FILES}
 
 
-def identity(data, prepared: Prepared, parts: dict[str, splits.Part]) -> dict:
+def identity(data, prepared: Prepared, parts: dict[str, Part]) -> dict:
     """What a run's data is: checksums of the prepared clips, of the files that cut them, and of each part.
 
     data: the section of the config.
     """
-    of_parts = {name: {"examples": len(part.id), "checksum": splits.checksum(part)} for name, part in parts.items()}
+    of_parts = {name: {"examples": len(part.id), "checksum": checksum(part)} for name, part in parts.items()}
     return {"fingerprint": prepared.fingerprint(), **checksums_of_files(data), "parts": of_parts}
 
 

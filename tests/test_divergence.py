@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from audiojax import evaluate, names, state, train, trained
-from audiojax.data import splits
+from audiojax.data.windows import Part
 from audiojax.errors import ConfigError, Interrupted, NonFiniteError, RunError
 from audiojax.recipes import single
 from audiojax.tasks import supervised
@@ -230,7 +230,7 @@ def test_a_million_replicas_are_refused_before_anything_is_made_for_them(data_di
 def test_a_replica_without_scores_has_no_metrics(data_dir):
     rng = np.random.default_rng(0)
     score = rng.random((3, 40, 4)).astype(np.float32)
-    part = splits.Part(
+    part = Part(
         "test", 1, **{name: np.arange(40).astype(str) for name in ("id", "group", "subset")},
         **{name: np.zeros(40, int) for name in ("offset", "start", "length", "weight")}, label=np.arange(40) % 4,
         digest=np.zeros((40, 16), np.uint8),

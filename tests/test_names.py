@@ -35,5 +35,5 @@ def test_a_helper_of_a_module_is_not_taken_for_what_configs_name(owner):
 def test_arguments_of_a_function_are_checked():
     with pytest.raises(ConfigError, match="frontend.name='identity' takes no 'mels'."):
         names.function("frontend", "frontend", {"name": "identity", "divisor": 1.0, "mels": 3})
-    with pytest.raises(ConfigError, match="frontend.name='mel' needs 'sample_rate_hz'."):
-        names.function("frontend", "frontend", {"name": "mel"})
+    with pytest.raises(ConfigError, match="frontend.name='log_mel' needs 'sample_rate_hz'."):
+        names.function("frontend", "frontend", {"name": "log_mel"})

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.special
 
 from audiojax import experiment, runs
-from audiojax.data.splits import Part
+from audiojax.data.windows import Part
 from audiojax.errors import ConfigError, RunError
 from audiojax.evaluate import Outputs
 from audiojax.tasks.supervised import outputs_of

@@ -10,7 +10,9 @@ import numpy as np
 
 from audiojax import console, evaluate, experiment, names, runs
 from audiojax import mesh as meshes
-from audiojax.data import labels, splits
+from audiojax.data import labels
+from audiojax.data.protocol import make_parts, relabel
+from audiojax.data.windows import Part, select
 from audiojax.errors import ConfigError, NonFiniteError
 from audiojax.evaluate import Outputs
 from audiojax.recipes import single
@@ -30,8 +32,8 @@ class Seed(NamedTuple):
 
     config: object
     data: experiment.Data
-    whole: splits.Part
-    pool: splits.Part
+    whole: Part
+    pool: Part
     folder: pathlib.Path
 
     def iteration(self, number: int) -> pathlib.Path:
@@ -78,7 +80,7 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     if data.prepared.multi_label:
         raise ConfigError(f"self_training is for single labels, and {data.prepared.name} has several a clip.")
     whole = all_clips(config, data)
-    pool = splits.select(whole, ~np.isin(whole.id, data.parts["train"].id))
+    pool = select(whole, ~np.isin(whole.id, data.parts["train"].id))
     if not len(pool.id):
         data.notes.append("train has no clip left that self-training could label")
     writer.begin(0)
@@ -126,11 +128,11 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     return runs.close_folder(writer, workdir, result)
 
 
-def all_clips(config, data: experiment.Data) -> splits.Part:
+def all_clips(config, data: experiment.Data) -> Part:
     """The training clips without data.label_file and data.subset_weights."""
     section = config.data.copy_and_resolve_references().unlock()
     section.label_file, section.subset_weights = "", {}
-    parts, *_ = splits.make_parts(data.prepared, section.protocols[config.protocol], section)
+    parts, *_ = make_parts(data.prepared, section.protocols[config.protocol], section)
     return parts["train"]
 
 
@@ -199,7 +201,7 @@ def iterate(seed: Seed, number: int) -> experiment.Fitted:
     """Trains an iteration on its label file, from its newest checkpoint or the weights of the iteration before."""
     folder, config = seed.iteration(number), seed.config
     table = labels.read(folder / runs.LABELS, seed.data.classes)
-    part, _ = splits.relabel(seed.whole, table, seed.data.classes, folder / runs.LABELS)
+    part, _ = relabel(seed.whole, table, seed.data.classes, folder / runs.LABELS)
     parts = {"train": part, "labelled": seed.data.parts["train"]}
     parts |= {name: seed.data.parts[name] for name in ("valid", "test")}
     parts |= {"pool": seed.pool} if len(seed.pool.id) else {}
@@ -216,7 +218,7 @@ def finish(seed: Seed, number: int, fitted: experiment.Fitted) -> dict:
     summary = {name: trainer.evaluator.report(name, fitted.scores(name)).summary for name in ("train", "valid")}
     if len(seed.pool.id):
         first, score_MK = clips(seed.pool, fitted.scores("pool"))
-        writer.predictions("pool", splits.select(seed.pool, first), score_MK[None])
+        writer.predictions("pool", select(seed.pool, first), score_MK[None])
     accuracy = lambda name: f"{summary[name].get('accuracy_group', summary[name]['accuracy'])[0]:.4f}"
     id_N = fitted.data.parts["train"].id
     epoch = trainer.best_steps(fitted.best)[0] * config.batch_size / len(id_N)

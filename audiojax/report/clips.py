@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from audiojax.data import prepared as prepared_data
-from audiojax.data import segments
 from audiojax.data.store import Index
+from audiojax.data.windows import steps_of
 from audiojax.errors import DataError
 from audiojax.report import plots
 
@@ -78,7 +78,7 @@ def open_sound(config: dict, data_dir: pathlib.Path) -> Sound | str:
         return f"{without}{data['name']} holds no audio."
     if encode_mp3 is None:
         return f"{without}soundfile cannot be imported here."
-    window = segments.steps_of(data["segment"]["seconds"], prepared.sample_rate_hz, "seconds")
+    window = steps_of(data["segment"]["seconds"], prepared.sample_rate_hz, "seconds")
     try:
         return Sound(split, prepared.inputs(split), prepared.index(split), prepared.sample_rate_hz, window)
     except (DataError, OSError, ValueError, KeyError) as error:

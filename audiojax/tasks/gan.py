@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from audiojax import frontend, losses, metrics, names, optim
-from audiojax.data.splits import Part
+from audiojax.data.windows import Part
 from audiojax.errors import ConfigError
 from audiojax.state import TrainState
 from audiojax.tasks.network import Network

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from audiojax import frontend, metrics, names, optim
-from audiojax.data.splits import Part
+from audiojax.data.windows import Part
 from audiojax.errors import ConfigError
 from audiojax.state import TrainState
 
@@ -100,7 +100,7 @@ class Network:
 
 def check_lengths(config) -> None:
     """Raises ConfigError for an augmentation that moves sound past the end of a clip, which the front end cuts off."""
-    moving = [step["name"] for step in config.augment.waveform if step["name"] in ("roll", "crop", "mixup")]
+    moving = [step["name"] for step in config.augment.waveform if step["name"] in ("roll", "mixup")]
     if moving and config.frontend.name == "spectrogram_image":
         raise ConfigError(
             f"augment.waveform: {moving[0]!r} would move sound past the end of its clip, where spectrogram_image does"

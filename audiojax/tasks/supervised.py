@@ -6,7 +6,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from audiojax import losses, metrics, names
-from audiojax.data.splits import Part
+from audiojax.data.windows import Part
 from audiojax.errors import ConfigError
 from audiojax.state import TrainState
 from audiojax.tasks.network import Network

@@ -7,7 +7,7 @@ import numpy as np
 from audiojax import metrics
 from audiojax.data import store
 from audiojax.data.prepared import Prepared, folder_of
-from audiojax.data.splits import Part
+from audiojax.data.windows import Part
 from audiojax.writer import Writer
 
 RATE_HZ = 8000
