@@ -97,14 +97,9 @@ def in_int16_range(audio: np.ndarray) -> bool:
 
 
 def read_samples(content: bytes) -> tuple[np.ndarray, int, str, list[str]]:
-    """Decodes a file and checks that it is complete.
+    """Samples [T, channels] of a file, its rate in Hz, its subtype, and what is unusual about its header.
 
-    Returns:
-      samples [T, channels], int16 where that is lossless, else float32; sample rate in Hz; subtype; what is unusual
-      about its header.
-
-    Raises:
-      ValueError: it does not decode, or is truncated.
+    Samples are int16 where that is lossless, else float32. Raises ValueError where it does not decode or is truncated.
     """
     content, noted = check_complete(content)
     try:

@@ -59,10 +59,7 @@ CHUNKED = {
 
 
 def check_complete(content: bytes) -> tuple[bytes, list[str]]:
-    """Checks that a file is complete.
-
-    Returns:
-      the file without ID3 tags and with the right size in its header; what is unusual about that size.
+    """The file without ID3 tags and with the right size in its header, and what is unusual about that size.
 
     Raises:
       ValueError: it is truncated, holds several streams, or its header cannot be read.
@@ -237,14 +234,7 @@ def with_size(content: bytes, start: int, size: int) -> bytes:
 
 
 def mend_size(content: bytes, start: int, size: int) -> tuple[bytes, list[str]]:
-    """Corrects the size of the samples in the header.
-
-    Returns:
-      the file; what is unusual about the size.
-
-    Raises:
-      ValueError: the samples are truncated.
-    """
+    """The file with the right size in its header, and what is unusual about it. Raises ValueError: it is truncated."""
     available, missing = end_without_tags(content) - start, start + size - len(content)
     is_wav, is_au = content[:4] in (b"RIFF", b"RIFX"), content[:4] in (b".snd", b"dns.")
     unknown = missing > 0 and size >= UNKNOWN_BYTES and (is_au or chunk_layout(content) is not None)
@@ -290,12 +280,9 @@ def check_ogg(content: bytes) -> None:
 
 
 def mend_flac(content: bytes) -> tuple[bytes, list[str]]:
-    """Writes the number of samples into the header of a FLAC file that was written to a pipe and lacks it.
+    """A FLAC file with its number of samples in the header, and what is unusual about that number.
 
-    The number is that of the last frame. It is proved by the checksum of the samples, where there is one.
-
-    Returns:
-      the file; what is unusual about the number.
+    A file that was written to a pipe lacks it. The last frame has it; the checksum of the samples, if any, proves it.
 
     Raises:
       ValueError: another FLAC file follows; or the number is unknown and the last frame is cut, or the checksum wrong.
@@ -412,12 +399,9 @@ def mp3_frames(content: bytes) -> list[tuple[int, int]]:
 
 
 def mend_mp3(content: bytes) -> tuple[bytes, list[str]]:
-    """Puts a frame with the number of frames in front of an MP3 file that lacks it.
+    """An MP3 file whose first frame has the number of frames, and what is unusual about that number.
 
-    Without it libsndfile guesses the number from the first bit rate and reads no more frames.
-
-    Returns:
-      the file; what is unusual about the number.
+    Without such a frame libsndfile guesses the number from the first bit rate and reads no more frames.
 
     Raises:
       ValueError: the last frame is cut, or the file has more or fewer frames than its header says.

@@ -24,20 +24,15 @@ class Extended(Prepared):
 def extend(
     prepared: Prepared, split: str, audio_NT: np.ndarray, label_N: np.ndarray, classes: list[str], subset: str
 ) -> tuple[Extended, Part]:
-    """Adds clips int16 [N, T] at the end of a split.
+    """A data set with clips int16 [N, T] at the end of a split, and these clips as a part, uncut.
 
-    Args:
-      label_N: class numbers. classes: names of the classes. subset: that of the clips; their ids begin with it.
-
-    Returns:
-      the data set; the clips as a part, uncut.
+    label_N: class numbers. subset: that of the clips, with which their ids begin.
     """
     inputs = prepared.inputs(split)
-    fields = {field.name: getattr(prepared, field.name) for field in dataclasses.fields(Prepared)}
     count, samples = audio_NT.shape
-    fields["longest"] = max(prepared.longest, samples)
-    padding = np.zeros(fields["longest"], inputs.dtype)
-    extended = Extended(**fields, split=split, steps=np.concatenate([inputs, audio_NT.ravel(), padding]))
+    longest = max(prepared.longest, samples)
+    steps = np.concatenate([inputs, audio_NT.ravel(), np.zeros(longest, inputs.dtype)])
+    extended = Extended(**vars(prepared) | {"longest": longest, "split": split, "steps": steps})
     ids = np.array([f"{subset}.{classes[label]}.{number:05d}" for number, label in enumerate(label_N)])
     return extended, Part(
         split=split,

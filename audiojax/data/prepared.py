@@ -76,13 +76,9 @@ class Prepared:
         return checksum({"classes": self.classes, "index": index})
 
     def verify(self, whole: bool) -> None:
-        """Compares the files of all splits with their sizes and checksums.
+        """Compares the files of all splits with their checksums. Raises DataError where one differs.
 
-        Args:
-          whole: whether inputs above `QUICK_BYTES` are read too. Otherwise only their sizes are compared.
-
-        Raises:
-          DataError: one differs.
+        whole: compares inputs above `QUICK_BYTES` too, not only their sizes.
         """
         inputs = {split: self.inputs(split) for split in self.examples}
         quick = sum(array.nbytes for array in inputs.values()) <= QUICK_BYTES

@@ -1,10 +1,11 @@
 """Protocols: which clips are in train, valid and test, and the check that no clip is in two of them."""
 
+import collections
 import itertools
 
 import numpy as np
 
-from audiojax.data import labels, store, tables
+from audiojax.data import labels, tables
 from audiojax.data.prepared import Prepared
 from audiojax.data.windows import Part, class_shares, cut_windows, select, whole_clips
 from audiojax.errors import ConfigError, DataError
@@ -50,13 +51,8 @@ def make_parts(prepared: Prepared, protocol, data) -> tuple[Parts, list[str], li
 
 
 def check_request(prepared: Prepared, protocol, data) -> list[str]:
-    """The names of the classes that are left of the data set.
-
-    Raises:
-      ConfigError: settings that do not fit the data set. DataError: a split that is not prepared.
-    """
-    missing = sorted({protocol[name] for name in PARTS} - set(prepared.examples))
-    if missing:
+    """The names of the classes that are left. Raises ConfigError or DataError where the data set lacks something."""
+    if missing := sorted({protocol[name] for name in PARTS} - set(prepared.examples)):
         raise DataError(
             f"{prepared.folder} has no split {', '.join(missing)}, which this protocol needs; it has"
             f" {', '.join(prepared.examples)}: complete the release, or choose another --config.protocol."
@@ -92,38 +88,30 @@ def regroup(clips: Part, path: str) -> Part:
 
 
 def find_copies(clips: Parts, prepared: Prepared) -> tuple[list[set[str]], list[str]]:
-    """Finds clips that have the same samples. Constant clips, such as silence, do not count.
+    """The groups of each set of clips with the same samples, and a sentence about these clips, if there are any.
 
-    Args:
-      clips: the whole clips of each split.
-
-    Returns:
-      the groups of each set of copies; a sentence about the copies, if there are any.
+    Constant clips, such as silence, are not copies of each other.
     """
-    rows = [(split, row) for split, part in clips.items() for row in range(len(part.id))]
-    digest = np.concatenate([part.digest for part in clips.values()]).view(f"S{store.DIGEST_BYTES}")[:, 0]
-    order = np.argsort(digest, kind="stable")
-    ends = np.flatnonzero(digest[order][1:] != digest[order][:-1]) + 1
-    copies = [[rows[number] for number in numbers] for numbers in np.split(order, ends) if len(numbers) > 1]
+    same = collections.defaultdict(list)
+    for split, part in clips.items():
+        for row, digest in enumerate(part.digest):
+            same[digest.tobytes()].append((split, row))
 
     def is_constant(split: str, row: int) -> bool:
         start, length = clips[split].start[row], clips[split].length[row]
         steps = prepared.inputs(split)[start : start + length]
         return bool((steps == steps[:1]).all())
 
-    copies = sorted(same for same in copies if not is_constant(*same[0]))
+    copies = sorted(rows for rows in same.values() if len(rows) > 1 and not is_constant(*rows[0]))
     notes = []
     if copies:
-        (split, row), count = copies[0][1], sum(len(same) - 1 for same in copies)
+        (split, row), count = copies[0][1], sum(len(rows) - 1 for rows in copies)
         notes = [f"{count} clips have the same samples as another clip, such as {clips[split].id[row]} of {split}"]
-    return [{str(clips[split].group[row]) for split, row in same} for same in copies], notes
+    return [{str(clips[split].group[row]) for split, row in rows} for rows in copies], notes
 
 
 def join_groups(tied: list[set[str]]) -> dict[str, str]:
-    """Joins groups that copies tie, over any number of steps: {group: first name of the joined groups}.
-
-    Groups that are tied to no other are left out.
-    """
+    """Joins groups that are tied, directly or over others: {group: first of the joined groups}, without single ones."""
     joined: dict[str, set[str]] = {}
     for groups in tied:
         together = set().union(*(joined.get(group, {group}) for group in groups))
@@ -137,13 +125,9 @@ def with_joined(part: Part, joined: dict[str, str]) -> Part:
 
 
 def assign(windows: Parts, protocol, data, classes: list[str]) -> tuple[dict[str, Part | None], list[str]]:
-    """Assigns windows to parts by data.split_file, or else by their released split.
+    """Assigns the windows of the released splits to parts, by data.split_file or else by the protocol.
 
-    Args:
-      windows: those of each released split. classes: names that the file may have in a column label or genre.
-
-    Returns:
-      the parts, None where a part is still to be held out of train; sentences about clips that are left out.
+    A part is None where it is to be held out of train. Also returns sentences about clips that are left out.
     """
     parts = {name: windows[protocol[name]] for name in PARTS}
     if not data.split_file:
@@ -162,10 +146,9 @@ def assign(windows: Parts, protocol, data, classes: list[str]) -> tuple[dict[str
 
 
 def assign_by_file(windows: Part, path: str, test_fold: str, classes: list[str]) -> tuple[dict[str, Part | None], str]:
-    """Parts from a csv of clips and splits, or of clips and folds: `test_fold` is test, the others are train.
+    """Assigns windows by a csv of clips and splits, or of clips and folds, of which `test_fold` is test.
 
-    Returns:
-      the parts, None for valid where the file has none; a sentence about clips that only one side knows.
+    valid is None where the file has none. Also returns a sentence about clips that only one side has.
     """
     table = tables.with_ids(tables.read_table(path, "split|fold", classes), windows.id, path)
     ids = set(windows.id)
@@ -269,12 +252,9 @@ def change_train(train: Part, data, classes: list[str]) -> tuple[Part, list[str]
 
 
 def hide(train: Part, share: float, wrong: float, classes: int, seed: int) -> tuple[Part, str]:
-    """Puts a random share of the clips into the subset `HIDDEN`, and mislabels a share of those.
+    """Puts a random `share` of the clips into the subset `HIDDEN`, and gives `wrong` of these another class's label.
 
-    Recipes that mend labels can be judged by it, for the true labels are known.
-
-    Args:
-      share: of the clips that are not in `HIDDEN`. wrong: of these, the share that gets another class's label.
+    It tests recipes that correct labels where the true labels are known. Also returns how many clips these are.
 
     Raises:
       ConfigError: shares outside 0 … 1, several labels a clip, or no second class.
@@ -294,11 +274,7 @@ def hide(train: Part, share: float, wrong: float, classes: int, seed: int) -> tu
 
 
 def relabel(part: Part, table: dict[str, labels.Label], classes: list[str], path) -> tuple[Part, str]:
-    """The windows of the clips in a table of labels, with its labels, subsets and weights.
-
-    Returns:
-      the windows; a sentence about clips that only one side knows.
-    """
+    """The windows of the clips in a table, with its labels, and a sentence about clips that only one side has."""
     table = tables.with_ids(table, part.id, path)
     listed = np.isin(part.id, list(table))
     windows = select(part, listed)

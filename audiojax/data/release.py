@@ -73,7 +73,7 @@ def walk(root: pathlib.Path, inner: str = "", above: tuple = ()) -> Iterator[Fil
 def unpack(archive: pathlib.Path) -> Iterator[File]:
     """The files of an archive."""
     try:
-        check_file(archive)
+        open_file(archive).close()
         members = read_archive(archive)
     except (ValueError, OSError) as error:
         raise DataError(f"{printable(str(archive))} cannot be read: {error}; download it again.") from error
@@ -136,24 +136,16 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def check_file(path: pathlib.Path) -> None:
-    """Raises ValueError unless `path` is a file or a link to one. Opening a named pipe would never return."""
-    try:
-        mode = os.stat(path).st_mode
-    except OSError as error:
-        link = "a link that leads nowhere: " if path.is_symlink() else ""
-        raise ValueError(f"cannot be read ({link}{error.strerror})") from error
-    if not stat.S_ISREG(mode):
-        raise ValueError(f"a {'folder' if stat.S_ISDIR(mode) else 'pipe, socket or device'}, not a file")
-
-
 def open_file(path: pathlib.Path) -> BinaryIO:
     """Opens a file, or what a link leads to, for reading bytes. Raises ValueError where it cannot be read."""
-    check_file(path)
     try:
-        return open(path, "rb")
+        mode = os.stat(path).st_mode
+        if stat.S_ISREG(mode):  # Opening a named pipe would never return.
+            return open(path, "rb")
     except OSError as error:
-        raise ValueError(f"cannot be read ({error.strerror})") from error
+        link = "a link that leads nowhere: " if path.is_symlink() and not path.exists() else ""
+        raise ValueError(f"cannot be read ({link}{error.strerror})") from error
+    raise ValueError(f"a {'folder' if stat.S_ISDIR(mode) else 'pipe, socket or device'}, not a file")
 
 
 def read_file(path: pathlib.Path) -> bytes:
@@ -173,8 +165,10 @@ def find_part(root: pathlib.Path, *names: str) -> pathlib.Path | None:
     """
     paths = [root]
     for _ in range(LEVELS):
-        folders = [path for path in paths if os.path.isdir(path)]
-        paths = [path for folder in folders for path in list_folder(folder)]
+        folders, paths = [path for path in paths if os.path.isdir(path)], []
+        for folder in folders:
+            with contextlib.suppress(OSError):  # a folder that cannot be opened
+                paths += sorted(path for path in folder.iterdir() if not is_junk(path.name))
         for name in names:
             found = [path for path in paths if path.name.lower() == name.lower()]
             different = [*{os.path.realpath(path): path for path in found}.values()]
@@ -183,14 +177,6 @@ def find_part(root: pathlib.Path, *names: str) -> pathlib.Path | None:
             if found:
                 return found[0]
     return None
-
-
-def list_folder(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The sorted paths in a folder, without junk; none where it cannot be opened."""
-    try:
-        return sorted(path for path in folder.iterdir() if not is_junk(path.name))
-    except OSError:
-        return []
 
 
 def find_release(name: str, raw_dir: pathlib.Path | None) -> pathlib.Path | None:

@@ -64,11 +64,7 @@ def read_rows(content: bytes, columns: Sequence[str]) -> Iterator[tuple[int, Row
 
 
 def decode_text(content: bytes) -> str:
-    """A text in UTF-8 or UTF-16, with or without a byte order mark. Its first character must be ASCII.
-
-    Raises:
-      ValueError: another encoding.
-    """
+    """A text in UTF-8 or UTF-16 whose first character is ASCII. Raises ValueError for other encodings."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encoding = "UTF-16"
     elif b"\0" in content[:2]:
@@ -107,10 +103,7 @@ def read_clips(path: pathlib.Path | str, column: str) -> Iterator[tuple[str, Row
 
 
 def read_table(path: str, column: str, classes: Collection[str] = ()) -> dict[str, str]:
-    """A csv as {clip: value of `column`}, read by `read_clips`.
-
-    Args:
-      classes: names that may stand in a column `label` or `genre`, where the csv has one. (): any.
+    """A csv as {clip: value of `column`}. `classes`, if any, are what a column `label` or `genre` may have.
 
     Raises:
       DataError: as `read_clips`, or an unknown class.
@@ -125,9 +118,7 @@ def read_table(path: str, column: str, classes: Collection[str] = ()) -> dict[st
 
 
 def with_ids(table: dict[str, Any], ids: np.ndarray, path: pathlib.Path | str) -> dict[str, Any]:
-    """A table of clips under the ids of a data set. Its names may have folders in front and a suffix.
-
-    A name that fits no id stays as it is.
+    """A table of clips under the ids of a data set. Its names may have folders and a suffix; others stay.
 
     Raises:
       DataError: two names are one clip.

@@ -82,11 +82,9 @@ def whole_clips(prepared: Prepared, split: str) -> Part:
 
 
 def cut_windows(clips: Part, prepared: Prepared, segment) -> Part:
-    """Cuts whole clips into windows of segment.seconds, one every segment.hop_s.
+    """Cuts whole clips into windows of segment.seconds, one every segment.hop_s, by the section data.segment.
 
-    Args:
-      segment: the config's section data.segment. seconds=0 keeps whole clips. hop_s=0 places the windows end to end. At
-        least shortest_s of a window must lie in the clip.
+    seconds=0 keeps whole clips, hop_s=0 places windows end to end. At least shortest_s of a window lie in the clip.
 
     Raises:
       ConfigError: a duration or `pad` that is not possible, or more windows than memory holds.
@@ -143,15 +141,9 @@ def steps_of(seconds: float, steps_hz: int, name: str) -> int:
 
 
 def read_steps(part: Part, inputs_steps: int) -> int:
-    """Number of steps to read for every window of a part: the length of the longest one.
+    """Number of steps to read for every window of a part, which is the length of the longest one.
 
-    The zeros behind a split's inputs keep such reads inside the file.
-
-    Args:
-      inputs_steps: steps of the split's inputs.
-
-    Raises:
-      DataError: a read would pass the end of the inputs.
+    Raises DataError where a read would pass the end of the inputs, in spite of the zeros behind the last clip.
     """
     steps = int(part.length.max(initial=0))
     if len(part.start) and (end := int(part.start.max()) + steps) > inputs_steps:

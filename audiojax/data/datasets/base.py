@@ -1,6 +1,7 @@
 """Base of the data sets: a TFDS builder whose splits are stored for random access to any stretch of a clip."""
 
 import abc
+import functools
 import pathlib
 import shutil
 from collections import Counter
@@ -12,7 +13,7 @@ import tensorflow_datasets as tfds
 
 from audiojax.data import store
 from audiojax.data.prepared import VERSION, Prepared
-from audiojax.data.release import fingerprint
+from audiojax.data.release import fingerprint, refuse
 from audiojax.data.store import Example, Item
 from audiojax.errors import DataError
 
@@ -97,7 +98,12 @@ with tfds.core.registered.skip_registration():
                 size = store.inputs_path(partial, split).stat().st_size
                 infos.append(tfds.core.SplitInfo(name=split, shard_lengths=[written.examples], num_bytes=size))
             if self.skipped and self._strict:
-                refuse_skipped(self.name, self.skipped)
+                (what, why), more = self.skipped[0], len(self.skipped) - 1
+                others = f", and {more} more" if more else ""
+                raise DataError(
+                    f"{self.name}: {what}: {why}{others}; repair the release, or leave such files out with"
+                    " --config.data.strict=False."
+                )
             if empty := [split for split, written in self.written.items() if not written.examples]:
                 raise DataError(f"{self.name}: no clip of split {empty[0]} can be read in {self.raw_dir}; repair it.")
             if self.raw_dir and fingerprint(self.raw_dir) != self._release["fingerprint"]:
@@ -147,26 +153,13 @@ with tfds.core.registered.skip_registration():
 
 
 def partial_folder(folder: pathlib.Path, origin: str) -> pathlib.Path:
-    """The folder of an interrupted preparation. It is emptied where that had another origin.
-
-    Args:
-      origin: version of the format, folder and fingerprint of the release.
-    """
+    """The folder of an interrupted preparation, emptied where that had another version or release as its origin."""
     partial, note = folder / "partial", folder / "partial" / "origin"
     if partial.exists() and not (note.exists() and note.read_text(encoding="utf-8") == origin):
         shutil.rmtree(partial)
     partial.mkdir(parents=True, exist_ok=True)
     note.write_text(origin, encoding="utf-8")
     return partial
-
-
-def refuse_skipped(name: str, skipped: list[list[str]]) -> None:
-    """Raises DataError with the first unreadable file."""
-    (what, why), more = skipped[0], len(skipped) - 1
-    others = f", and {more} more" if more else ""
-    raise DataError(
-        f"{name}: {what}: {why}{others}; repair the release, or leave such files out with --config.data.strict=False."
-    )
 
 
 def ready(example: Example) -> Item:
@@ -176,8 +169,4 @@ def ready(example: Example) -> Item:
 
 def unreadable(what: str, why: str) -> Item:
     """An item that cannot be read, for a known reason."""
-
-    def refuse() -> Example:
-        raise ValueError(why)
-
-    return what, refuse
+    return what, functools.partial(refuse, why)
