@@ -5,9 +5,9 @@ import types
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from audiojax.data.windows import Part
 
 from audiojax import evaluate, mesh
+from audiojax.data.windows import Part
 from audiojax.tasks.network import Network
 
 EXAMPLES = 7

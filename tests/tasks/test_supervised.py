@@ -6,9 +6,9 @@ import numpy as np
 import optax
 import pytest
 import scipy.special
-from audiojax.data.windows import Part
 
 from audiojax import losses
+from audiojax.data.windows import Part
 from audiojax.errors import ConfigError
 from audiojax.tasks.supervised import Task, outputs_of
 from tests.conftest import SMALL_MASKS, config_of
