@@ -46,7 +46,7 @@ def test_of_long_clips_the_beginning_is_shown_and_that_is_said(tmp_path, monkeyp
     assert page.heard(sound) == ""
     monkeypatch.setattr(clips, "LONGEST_S", 0.25)
     assert len(clips.cut(sound, "plain", 0)) == RATE_HZ // 4
-    assert page.heard(sound) == "Of the clips below, the first 0.25 s."
+    assert page.heard(sound) == "Clips are cut to their first 0.25 s."
 
 
 def test_why_there_is_no_sound_is_said(tmp_path, monkeypatch):

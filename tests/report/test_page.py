@@ -294,7 +294,7 @@ def test_tables_and_pictures_of_recipes_are_on_the_page(recipes):
         "Latents of music by t-SNE",
         "Latents of other by t-SNE",
         "Spectrograms, and their",
-        "First layer: what",
+        "First layer: activations",
     ):
         assert f"<h4>{title}" in text
     assert "a&lt;/script&gt;" in text and IDS[0] not in text
@@ -309,7 +309,7 @@ def test_a_broken_picture_is_named_and_the_others_are_drawn(recipes, text):
     (plots / ".embedding.npz").write_bytes(text)  # left by a process that was killed
     [sentence] = page.write("study", rows, {}, workdir, workdir / "data")
     assert "plots/embedding.npz cannot be read" in sentence and "remove it and result.json of that run" in sentence
-    assert "<h4>First layer: what" in (workdir / "report.html").read_text()
+    assert "<h4>First layer: activations" in (workdir / "report.html").read_text()
 
 
 def test_a_study_that_never_ran_has_a_page(tmp_path):

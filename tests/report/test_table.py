@@ -9,8 +9,8 @@ import statistics
 
 import pytest
 
-from audiojax.report import table
-from audiojax.report.table import Measure
+from audiojax.report import scores, table
+from audiojax.report.scores import Measure
 from tests.report.conftest import config_of, result_of, write_run
 
 ACCURACY, CLIPS = Measure("test", "accuracy"), Measure("test", "accuracy_group")
@@ -50,11 +50,11 @@ def workdir(tmp_path):
 
 @pytest.fixture
 def entries(workdir):
-    return table.summarise(ROWS, table.read_runs(workdir, ROWS)[0])
+    return scores.summarise(ROWS, scores.read_runs(workdir, ROWS)[0])
 
 
 def test_finished_runs_are_found_in_order_and_others_are_not(workdir):
-    runs = table.read_runs(workdir, ROWS)[0]
+    runs = scores.read_runs(workdir, ROWS)[0]
     assert [run[1:4] for run in runs] == [("a_1", "paper", 0), ("a_1", "honest", 0), ("a_1", "honest", 1)]
     assert runs[1].result["metrics"]["test"]["accuracy"] == [0.5, 0.6]
 
@@ -68,7 +68,7 @@ SHAPES += [json.dumps(result_of({"accuracy": [0.5]}) | {"metrics": {"test": wron
 def test_a_broken_result_leaves_the_other_runs_and_is_one_sentence(workdir, text):
     path = workdir / "a_1" / "paper" / "split_0" / "result.json"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    runs, [sentence] = table.read_runs(workdir, ROWS)
+    runs, [sentence] = scores.read_runs(workdir, ROWS)
     assert [run[1:4] for run in runs] == [("a_1", "honest", 0), ("a_1", "honest", 1)]
     assert sentence.startswith(f"{path} cannot be read (") and "\n" not in sentence
     assert sentence.endswith("; remove that file: the same command evaluates the newest checkpoint again.")
@@ -78,11 +78,11 @@ def test_a_broken_result_leaves_the_other_runs_and_is_one_sentence(workdir, text
 def test_a_broken_config_is_named_itself(workdir, text):
     path = workdir / "a_1" / "honest" / "split_1" / "config.json"
     path.write_text(text)
-    runs, [sentence] = table.read_runs(workdir, ROWS)
+    runs, [sentence] = scores.read_runs(workdir, ROWS)
     assert len(runs) == 2 and sentence.startswith(f"{path} cannot be read (")
     assert "remove that file and result.json beside it" in sentence
     path.unlink()
-    assert str(path) in table.read_runs(workdir, ROWS)[1][0]
+    assert str(path) in scores.read_runs(workdir, ROWS)[1][0]
 
 
 def test_numbers_over_seeds_and_splits(entries):
@@ -118,16 +118,16 @@ def test_a_row_without_a_run_stays_in_the_table(entries):
 def test_without_published_numbers_the_usual_metric_is_shown(tmp_path):
     put(tmp_path, "single", "honest", 0, result_of({"loss": [1.0], "accuracy": [0.5], "mAP": [0.3], "mAUC": [0.2]}))
     put(tmp_path, "tags", "honest", 0, result_of({"loss": [1.0], "mAP": [0.3], "mAUC": [0.2]}))
-    runs, _ = table.read_runs(tmp_path, ("single", "tags"))
-    assert table.measures({}, runs[:1]) == [ACCURACY]
-    assert table.measures({}, runs[1:]) == [Measure("test", "mAUC"), Measure("test", "mAP")]
+    runs, _ = scores.read_runs(tmp_path, ("single", "tags"))
+    assert scores.measures({}, runs[:1]) == [ACCURACY]
+    assert scores.measures({}, runs[1:]) == [Measure("test", "mAUC"), Measure("test", "mAP")]
 
 
 def test_where_no_test_score_was_published_those_of_train_and_validation_are_shown(tmp_path):
     put(tmp_path, "row", "honest", 0, result_of({"loss": [1.0], "accuracy": [0.5]}))
     put(tmp_path, "gan", "honest", 0, result_of({"loss": [2.0], "frechet": [7.0], "taught": [0.3]}))
     rows = {"row": {"published": {"train": {"accuracy": 0.9}, "valid": {"accuracy": 0.6}}}, "gan": {"published": {}}}
-    entries = table.summarise(rows, table.read_runs(tmp_path, rows)[0])
+    entries = scores.summarise(rows, scores.read_runs(tmp_path, rows)[0])
     valid, taught = Measure("valid", "accuracy"), Measure("test", "taught")
     wanted = [Measure("train", "accuracy"), ACCURACY, valid, Measure("test", "frechet"), taught]
     assert list(entries[0].published) == wanted and entries[0].published[valid] == 0.6
@@ -142,7 +142,7 @@ def test_where_no_test_score_was_published_those_of_train_and_validation_are_sho
 def test_a_published_subset_stands_beside_the_whole_split(tmp_path):
     put(tmp_path, "row", "honest", 0, result_of({"accuracy": [0.5]}))
     rows = {"row": {"published": {"test_public": {"accuracy": 0.6}}}}
-    (entry,) = table.summarise(rows, table.read_runs(tmp_path, rows)[0])
+    (entry,) = scores.summarise(rows, scores.read_runs(tmp_path, rows)[0])
     assert entry.published == {Measure("test_public", "accuracy"): 0.6, ACCURACY: None}
     assert list(entry.outcomes["honest"].scores) == [ACCURACY]
 
@@ -153,15 +153,15 @@ def test_clips_that_are_whole_examples_have_the_metric_of_clips_too(tmp_path):
     windows = {"loss": [1.0], "loss_group": [1.0], "map_at_3": [0.1], "map_at_3_group": [0.7]}
     put(tmp_path, "windows", "honest", 0, result_of(windows))
     put(tmp_path, "neither", "honest", 0, result_of({"loss": [1.0], "loss_group": [1.0], "map_at_3": [0.1]}))
-    runs = table.read_runs(tmp_path, rows)[0]
+    runs = scores.read_runs(tmp_path, rows)[0]
     measure = Measure("test", "map_at_3_group")
-    whole, other, neither = (entry.outcomes["honest"].scores for entry in table.summarise(rows, runs))
+    whole, other, neither = (entry.outcomes["honest"].scores for entry in scores.summarise(rows, runs))
     assert (whole[measure].mean, whole[measure].interval, other[measure].mean) == (0.5, (0.4, 0.6), 0.7)
     assert measure not in neither
 
 
 def test_markdown(workdir, entries):
-    text = table.markdown(entries, table.footnote(entries, table.read_runs(workdir, ROWS)[0], {}))
+    text = table.markdown(entries, table.footnote(entries, scores.read_runs(workdir, ROWS)[0], {}))
     lines = text.splitlines()
     assert lines[0] == "| row | metric | published | paper | honest | gap | honest, clips | parameters | s |"
     cells = "0.900", "0.800 (0.70–0.90)", "0.550 ± 0.129 (0.45–0.68)", "+0.250", "0.750 ± 0.058", "1,234", "15"
@@ -176,8 +176,8 @@ def test_markdown(workdir, entries):
 
 def test_synthesised_data_is_called_so(tmp_path):
     put(tmp_path, "a_1", "paper", 0, result_of({"accuracy": [0.8]}, variant="stand_in"))
-    runs = table.read_runs(tmp_path, ROWS)[0]
-    assert "synthesised" in table.footnote(table.summarise(ROWS, runs), runs, {})
+    runs = scores.read_runs(tmp_path, ROWS)[0]
+    assert "synthesised" in table.footnote(scores.summarise(ROWS, runs), runs, {})
 
 
 def test_csv_has_every_number_in_full(entries):
@@ -193,7 +193,7 @@ def test_csv_has_every_number_in_full(entries):
 
 def test_names_cannot_break_a_format():
     rows = {'a,"b"|c': {"published": {"test": {"accuracy": 0.5}}}, r"50%_\x{#}$&~^": {"published": {}}}
-    entries = table.summarise(rows, [])
+    entries = scores.summarise(rows, [])
     assert [line["row"] for line in csv.DictReader(io.StringIO(table.csv(entries)))] == list(rows)
     assert r"50\%\_\textbackslash{}x\{\#\}\$\&\textasciitilde{}\textasciicircum{} &" in table.latex(entries, "")
     assert all(line.replace(r"\|", "").count("|") == 5 for line in table.markdown(entries, "").splitlines()[:4])
@@ -207,22 +207,22 @@ def test_latex(entries):
 
 
 def test_nothing_at_all_is_still_a_table(tmp_path):
-    assert table.read_runs(tmp_path / "nowhere", ROWS) == ([], [])
+    assert scores.read_runs(tmp_path / "nowhere", ROWS) == ([], [])
     assert table.footnote([], [], {}) == "No run is finished yet."
     assert table.markdown([], "").startswith("| row |")
 
 
 def test_settings_that_are_not_the_configs_own_are_said(workdir):
-    runs = table.read_runs(workdir, ROWS)[0]
+    runs = scores.read_runs(workdir, ROWS)[0]
     own = config_of("paper", select="loss") | {"row": "a_1"}
-    text = table.footnote(table.summarise(ROWS, runs), runs, {"a_1": own})
+    text = table.footnote(scores.summarise(ROWS, runs), runs, {"a_1": own})
     assert "Not as in the configs: " in text and "select is 'accuracy' instead of the study's 'loss';" in text + ";"
     assert "split_seed" not in text
-    assert "Not as" not in table.footnote(table.summarise(ROWS, runs), runs, {})
+    assert "Not as" not in table.footnote(scores.summarise(ROWS, runs), runs, {})
 
 
 def test_a_setting_of_some_runs_is_said_in_words_with_their_number(workdir):
-    runs = table.read_runs(workdir, ROWS)[0]
+    runs = scores.read_runs(workdir, ROWS)[0]
     shorter = runs[0]._replace(config=runs[0].config | {"steps": 60, "extra": [1]})
     longer = runs[1]._replace(config=runs[1].config | {"steps": 800})
     own = {"a_1": runs[1].config | {"steps": 800, "new": 0.0, "stages": ((1, 2),)}}
@@ -243,8 +243,8 @@ def test_another_duration_is_said_as_one_setting():
 
 def test_names_that_no_file_can_hold_are_escaped():
     tree = {"caf\udce9": ["a\x00b", {"c": "d\ne"}, 5, None], "鳥 é": "plain"}
-    assert table.printable(tree) == {"caf\\udce9": ["a\\x00b", {"c": "d\\ne"}, 5, None], "鳥 é": "plain"}
-    json.dumps(table.printable(tree), ensure_ascii=False).encode()
+    assert scores.printable(tree) == {"caf\\udce9": ["a\\x00b", {"c": "d\\ne"}, 5, None], "鳥 é": "plain"}
+    json.dumps(scores.printable(tree), ensure_ascii=False).encode()
 
 
 def test_the_gap_is_over_the_splits_that_both_protocols_have(tmp_path):
@@ -252,7 +252,7 @@ def test_the_gap_is_over_the_splits_that_both_protocols_have(tmp_path):
         for protocol, value in (("paper", paper), ("honest", honest)):
             if value is not None:
                 put(tmp_path, "a_1", protocol, split, result_of({"accuracy": [value]}))
-    entry, *_ = table.summarise(ROWS, table.read_runs(tmp_path, ROWS)[0])
+    entry, *_ = scores.summarise(ROWS, scores.read_runs(tmp_path, ROWS)[0])
     assert entry.gaps[ACCURACY] == pytest.approx(0.4)
 
 
@@ -263,6 +263,6 @@ def test_a_run_in_another_ones_place_is_refused(tmp_path, place):
     """Such as a copy, which would count twice."""
     put(tmp_path, "a_1", "honest", 0, result_of({"accuracy": [0.5]}))
     shutil.copytree(tmp_path / "a_1/honest/split_0", tmp_path / place)
-    runs, damaged = table.read_runs(tmp_path, ROWS)
+    runs, damaged = scores.read_runs(tmp_path, ROWS)
     assert [run.folder for run in runs] == [tmp_path / "a_1/honest/split_0"]
     assert f"{place} holds the run of a_1/honest/split_0, copied or moved; take it out" in damaged[0]

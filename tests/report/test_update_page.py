@@ -3,7 +3,7 @@
 import pytest
 
 from audiojax.errors import RunError
-from audiojax.report.readme import with_table
+from audiojax.report.update_page import with_table
 from tests.report.conftest import config_of, result_of, write_run
 
 ROWS = {"done": {"published": {"test": {"accuracy": 0.9}}}, "undone": {"published": {}}}
