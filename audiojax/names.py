@@ -65,6 +65,14 @@ def data_set(name: str) -> type:
     return module("data.datasets", "data.name", name).Builder
 
 
+def tracker(name: str) -> type:
+    """The class of audiojax/trackers.py with this name in lower case. Raises ConfigError without one."""
+    module = importlib.import_module("audiojax.trackers")
+    trackers = {n.lower(): c for n, c in vars(module).items() if inspect.isclass(c) and c.__module__ == module.__name__}
+    choose("run.trackers", name, trackers)
+    return trackers[name]
+
+
 def function(owner: str, section: str, config) -> Callable:
     """The function `config.name` of module audiojax/OWNER.py, with the rest of the section as its arguments.
 

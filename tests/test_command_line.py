@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import subprocess
 import sys
 import time
@@ -126,33 +125,6 @@ def test_every_row_has_a_config_that_is_json_and_locked(study):
         assert json.loads(json.dumps(config.to_dict()))["row"] == row
         with pytest.raises((AttributeError, KeyError)):
             config.batchsize = 3
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc's settings are Linux's")
-@pytest.mark.parametrize("own", [None, "glibc.malloc.check=0"])
-def test_it_starts_once_more_with_memory_kept_and_the_same_arguments(own):
-    code = (
-        "import os, sys; from audiojax import process; process.restart_with_malloc_set();"
-        "print(os.environ['GLIBC_TUNABLES'], sys.argv[1:])"
-    )
-    environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
-    environment |= {"GLIBC_TUNABLES": own} if own else {}
-    command = [sys.executable, "-c", code, "--workdir=a b"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    kept = ["hugetlb=1", "mmap_max=0", "trim_threshold=1000000000000", "arena_max=1"]
-    wanted = own or ":".join(f"glibc.malloc.{setting}" for setting in kept)
-    assert done.stdout == f"{wanted} ['--workdir=a b']\n"
-
-
-@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
-def test_closed_streams_do_not_receive_files(tmp_path, closed):
-    """Else what libraries write to stderr goes into the next file that is opened."""
-    code = (
-        "import os, sys; from audiojax import process; process.open_closed_streams();"
-        f"file = open({str(tmp_path / 'file')!r}, 'wb'); os.write(2, b'noise'); print('said', file=sys.stderr)"
-    )
-    done = subprocess.run(f"{sys.executable} -c {shlex.quote(code)} {closed}", shell=True, cwd=ROOT)
-    assert done.returncode == 0 and (tmp_path / "file").read_bytes() == b""
 
 
 def test_a_signal_while_it_starts_is_answered_at_once(tmp_path):

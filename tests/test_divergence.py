@@ -54,7 +54,7 @@ def test_a_seed_that_diverges_is_left_out_and_said(data_dir, tmp_path, monkeypat
     [note] = [note for note in result["notes"] if "diverged" in note]
     assert note == (
         "fc2, honest: the replica with seed 1 diverged (loss was not finite at step 1): validation had chosen no step"
-        " of it before, and metrics, ensembles and predictions are of the other 2 of 3 replicas"
+        " of it, and metrics, ensembles and predictions leave it out: they are of 2 of 3 replicas"
     )
     said = "loss is nan at step 1 of the replica with seed 1: validation no longer chooses it, and the others go on"
     assert capfd.readouterr().err.count(said) == 1

@@ -1,8 +1,6 @@
 import json
 import os
 import pathlib
-import subprocess
-import sys
 import threading
 
 import jax
@@ -12,7 +10,7 @@ import pytest
 from audiojax import checkpoint, experiment
 from audiojax.recipes import single
 from audiojax.writer import Writer, finite, provenance
-from tests.conftest import ROOT, small_li
+from tests.conftest import small_li
 
 
 def test_what_is_not_finite_is_null():
@@ -28,20 +26,6 @@ def test_a_host_without_git_has_no_commit_and_goes_on(monkeypatch, tmp_path):
     assert provenance(jax.devices())["versions"]["jax"]
     monkeypatch.setenv("PATH", str(tmp_path))
     assert provenance(jax.devices())["commit"] is None
-
-
-def test_tensorboard_starts_without_pytorch_and_leaves_it_importable(tmp_path):
-    (tmp_path / "torch.py").write_text("print('imported')")
-    code = (
-        "import pathlib; from audiojax.writer import start_tensorboard;"
-        f"start_tensorboard(pathlib.Path({str(tmp_path / 'events')!r}), 0).close(); print('started'); import torch"
-    )
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment, check=True
-    )
-    assert done.stdout.split() == ["started", "imported"]
-    assert list((tmp_path / "events").glob("events.*"))
 
 
 def test_everything_of_a_run_is_on_disk_before_its_result(data_dir, tmp_path, monkeypatch):

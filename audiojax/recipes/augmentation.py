@@ -1,4 +1,4 @@
-"""A classifier whose training a GAN's clips join, beside the same without them: whether they have helped."""
+"""A classifier trained on real and generated clips, beside the same classifier without generated ones."""
 
 import pathlib
 import time
@@ -17,14 +17,16 @@ ARMS = ("real", "duplicated", gan.GENERATED)
 def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> dict:
     """Trains on real and as many generated examples; returns what result.json holds.
 
-    Config: recipe.generator, a row of the same table or the folder of a run: a GAN. Its clips, cut as the real ones
-    are, join train alone, of each class as many windows as are real. real/ and duplicated/ are the folders of the same
-    training, seeds and duration in epochs on the real windows, once and twice: what to compare with, in result.json's
-    "audit" and its table.
+    Generated clips are cut into windows as real ones are, and join train only: as many windows of each class as there
+    are real ones. For comparison, the same training runs on the real windows once (folder real/) and twice (folder
+    duplicated/), with the same seeds and duration in epochs. "audit" in result.json compares the three.
+
+    Config:
+      recipe.generator: a GAN, as a row of the same table or the folder of a run.
 
     Raises:
-      ConfigError: the GAN has other classes, a grid, or several labels a clip. RunError: the GAN is not finished, or is
-        of another protocol or cut of the data.
+      ConfigError: the GAN has other classes, the config has a grid, or clips have several labels. RunError: the GAN is
+        not finished, or has another protocol or cut of the data.
     """
     started_s = time.perf_counter()
     writer, result = runs.open_folder(config, workdir)
@@ -32,13 +34,13 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
         return result
     data = experiment.open_run(config, workdir, raw_dir, data_dir)
     if data.prepared.multi_label or config.grid:
-        raise ConfigError("augmentation is for single labels and without a grid.")
+        raise ConfigError("recipe.name=augmentation needs clips of a single label, and no grid.")
     generator = trained.load(runs.find(config.recipe.generator, workdir, config, data.prepared)[0])
     if "generates" not in generator.result:
-        raise ConfigError(f"recipe.generator={config.recipe.generator!r} is no GAN; name a run that generates clips.")
+        raise ConfigError(f"recipe.generator={config.recipe.generator!r} is no GAN; name the run of one.")
     if generator.result["classes"] != data.classes:
         raise ConfigError(
-            f"recipe.generator={config.recipe.generator!r} knows {', '.join(generator.result['classes'])}."
+            f"recipe.generator={config.recipe.generator!r} has other classes: {', '.join(generator.result['classes'])}."
         )
     whole, train = enlarge(config, data, generator)
     prepare_s, folders = time.perf_counter() - started_s, {arm: workdir / arm for arm in ARMS[:2]} | {ARMS[2]: workdir}
@@ -53,7 +55,7 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
         for name, seconds in fitted.trainer.time_s.items():
             time_s[name] = time_s.get(name, 0.0) + seconds
     result = experiment.facts(config, own) | judged | experiment.training(config, fitted)
-    result |= {"audit": audit, "tables": {"What trains it": table(audit, train)}, "generator": config.recipe.generator}
+    result |= {"audit": audit, "tables": {"Training clips": table(audit, train)}, "generator": config.recipe.generator}
     result["time_s"] = {"prepare": prepare_s} | time_s
     return runs.close_folder(writer, workdir, result)
 
@@ -61,7 +63,7 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
 def enlarge(
     config, data: experiment.Data, generator: trained.Trained
 ) -> tuple[extended.Extended, dict[str, splits.Part]]:
-    """The data with generated clips, and the training windows of each of `ARMS`."""
+    """The data extended by generated clips, and the training windows of each of `ARMS`."""
     real, samples = data.parts["train"], generator.result["generates"]["samples"]
     wanted_K = np.bincount(real.label, minlength=len(data.classes))
     one = splits.cut_windows(clip_of(real, samples), data.prepared, config.data.segment)
@@ -78,17 +80,17 @@ def enlarge(
 
 
 def clip_of(part: splits.Part, samples: int) -> splits.Part:
-    """One clip of so many samples, to see into how many windows it is cut."""
+    """One clip of this length, whose windows can be counted."""
     return splits.select(part, np.arange(1))._replace(length=np.array([samples], np.int32))
 
 
 def joined(one: splits.Part, other: splits.Part) -> splits.Part:
-    """The examples of both, of the same split."""
+    """The examples of two parts of the same split."""
     return splits.Part(one.split, one.steps, *(np.concatenate(both) for both in zip(one[2:], other[2:])))
 
 
 def table(audit: dict, train: dict[str, splits.Part]) -> dict:
-    """The accuracies of every arm, mean and deviation over the seeds."""
+    """Mean and standard deviation over seeds of the accuracies of each arm."""
 
     def cell(values: list[float]) -> str:
         scored = [value for value in values if np.isfinite(value)]  # without seeds that have diverged

@@ -1,4 +1,4 @@
-"""An autoencoder as a run like any other, which also leaves the latents of its clips and some reconstructions."""
+"""An autoencoder as a run, which also saves the latents of its clips and some reconstructions."""
 
 import pathlib
 
@@ -14,14 +14,14 @@ SHOWN = 6  # reconstructions
 def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> dict:
     """Trains and evaluates an autoencoder in `workdir`; returns what result.json holds.
 
-    predictions/latents.npz: id [N] and latent [N, L] of the clips of train and valid; plots/reconstructions.npz: id,
-    image and again [N, H, W] of some test clips; all of the first replica.
+    Files, of the first replica: predictions/latents.npz has id [N] and latent [N, L] of the clips of train and valid;
+    plots/reconstructions.npz has id, image and again (its reconstruction) [N, H, W] of some test clips.
     """
     return experiment.run(config, workdir, raw_dir, data_dir, leave=leave_latents)
 
 
 def leave_latents(fitted: experiment.Fitted, writer: Writer) -> None:
-    """Writes latents and reconstructions of the chosen weights."""
+    """Writes the latents and reconstructions."""
     evaluator, parts = fitted.trainer.evaluator, {name: fitted.data.parts[name] for name in ("train", "valid")}
     encode = lambda *arguments: dict(zip(("image", "latent", "again"), fitted.task.encode(*arguments)))
     latent = lambda *arguments: {"latent": encode(*arguments)["latent"]}

@@ -1,4 +1,4 @@
-"""The mean of what finished runs predict: a run like any other, without training."""
+"""The mean of the predictions of finished runs, as a run without training."""
 
 import pathlib
 import time
@@ -19,19 +19,22 @@ MEANS = ("arithmetic", "geometric", "weighted")
 def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> dict:
     """Scores the mean of the members' probabilities on valid and test; returns what result.json holds.
 
-    Config: recipe.members, each a row of the same table or the folder of a run; all seeds of a run take part.
-    recipe.mean: "arithmetic", "geometric" (of probabilities, or of the odds where a clip has several labels), or
-    "weighted": arithmetic, by the weights whose mean has the least loss on validation.
+    Config:
+      recipe.members: each a row of the same table or the folder of a run. All seeds of a run take part.
+      recipe.mean: "arithmetic"; "geometric" (of probabilities, or of odds where a clip has several labels); "weighted",
+        arithmetic with the weights of the lowest loss on validation.
 
     Raises:
-      ConfigError: another mean, no members. RunError: a member is not finished, or scored other examples.
+      ConfigError: an unknown mean, or no members. RunError: a member is not finished, or scored other examples.
     """
     started_s = time.perf_counter()
     writer, result = runs.open_folder(config, workdir)
     if result:
         return result
     if config.recipe.mean not in MEANS or not config.recipe.members:
-        raise ConfigError(f"recipe.mean={config.recipe.mean!r} must be one of {', '.join(MEANS)}, of some members.")
+        raise ConfigError(
+            f"recipe.mean={config.recipe.mean!r} must be one of {', '.join(MEANS)}, with some recipe.members."
+        )
     data = experiment.open_run(config, workdir, raw_dir, data_dir)
     parts = data.parts
     judged = {name: parts[name] for name in ("valid", "test")}
@@ -63,22 +66,22 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
 
 
 def read_scores(folder: pathlib.Path, name: str, part: Part, classes: int) -> np.ndarray:
-    """Probabilities that a run gave to the examples of a part, all its replicas: float32 [replicas, N, K].
+    """Reads the probabilities of all replicas of a run for the examples of a part: float32 [replicas, N, K].
 
     Raises:
-      RunError: the file cannot be read, or is of other examples or classes.
+      RunError: the file cannot be read, or has other examples or classes.
     """
     path = folder / "predictions" / f"{name}.npz"
     *columns, score = read_arrays(path, lambda of: [of[name] for name in ("id", "offset", "label", "score")])
     same = all(map(np.array_equal, columns, (part.id, part.offset, part.label)))
     if not same or score.shape[-1] != classes:
         what = "examples" if not same else "classes"
-        raise RunError(f"{path} is of other {what} than this {name}; take members of one protocol, cut and data set.")
+        raise RunError(f"{path} has other {what} than this {name}; take members of one protocol, cut and data set.")
     return score if score.ndim == 3 else score[None]
 
 
 def mean(member_MNK: np.ndarray, weight_M: np.ndarray, geometric: bool, several_labels: bool) -> np.ndarray:
-    """The members' weighted mean: probabilities [N, K]. several_labels: each class has a probability of its own."""
+    """The members' weighted mean: probabilities [N, K]. several_labels: whether the classes are independent."""
     if not geometric:
         return np.tensordot(weight_M, member_MNK, 1)
     member_MNK = np.clip(member_MNK, 1e-7, 1 - 1e-7)
@@ -88,9 +91,9 @@ def mean(member_MNK: np.ndarray, weight_M: np.ndarray, geometric: bool, several_
 
 
 def fit_weights(member_MNK: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Weights, not negative and 1 together, whose arithmetic mean has the least cross-entropy: [M].
+    """Weights from 0 with sum 1 whose arithmetic mean has the lowest cross-entropy: [M].
 
-    That is a mixture's greatest likelihood, found by expectation maximisation (Dempster et al. 1977).
+    They maximise the likelihood of a mixture, by expectation maximisation (Dempster et al. 1977).
     """
     if label.ndim == 1:
         likelihood_ME = member_MNK[:, np.arange(len(label)), label]

@@ -1,4 +1,4 @@
-"""Self-training: a network labels what it is sure of, but not too sure, and trains on with it, again and again."""
+"""Self-training: a network labels clips of which it is sure, but not too sure, and trains on them, repeatedly."""
 
 import functools
 import pathlib
@@ -16,14 +16,15 @@ from audiojax.evaluate import Scores
 from audiojax.recipes import single
 from audiojax.writer import read_arrays
 
-PSEUDO = "pseudo"  # subset of the clips that a network has labelled
+PSEUDO = "pseudo"  # subset of clips with predicted labels
 HEADER = ("iteration", "epoch", "data", "train accuracy", "valid accuracy", "lower bound")
 
 
 class Seed(NamedTuple):
-    """One seed's training. config: its own. data: of the config; its train part is what is labelled from the start.
+    """The training of one seed.
 
-    whole: all clips that may be trained on, under their own labels. pool: those of them that are to be labelled.
+    data: of the config; its train part has the clips that are labelled from the start. whole: all clips that may be
+    trained on, with their own labels. pool: those of them without a label from the start.
     """
 
     config: object
@@ -33,7 +34,7 @@ class Seed(NamedTuple):
     folder: pathlib.Path
 
     def iteration(self, number: int) -> pathlib.Path:
-        """The folder of an iteration, from 0 on."""
+        """Folder of an iteration, counted from 0."""
         return self.folder / f"iteration_{number:02d}"
 
 
@@ -41,19 +42,24 @@ class Seed(NamedTuple):
 def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> dict:
     """Trains in iterations; returns what result.json holds.
 
-    Config: recipe.iterations, each of the config's duration and early stopping; recipe.warm_start: each from the
-    weights that validation chose in the one before, else from new ones. The first trains on the config's training
-    clips; the others also on the clips that these lack by data.label_file and data.subset_weights, under the label that
-    was predicted where its probability is from recipe.lower, which goes evenly from its first value to its second, to
-    recipe.upper; with recipe.agreeing only where that is the clip's own label. What validation prefers of all
-    iterations is what test is read with. Seeds take turns, for each chooses labels of its own. A seed ends with an
-    iteration that diverges, which does not count; a seed whose first one does has no scores.
+    The first iteration trains on the config's training clips. Each later one also trains on clips that
+    data.label_file and data.subset_weights leave out, with their predicted labels, where the probability of the label
+    lies within bounds. Validation chooses the iteration that scores test. Seeds train one after the other, each with
+    its own labels. An iteration that diverges does not count and ends its seed; a seed whose first iteration diverges
+    has no scores.
 
-    seed_N/iteration_M: a run's folder, with labels.csv, the clips of that iteration, with the probability of those that
-    were predicted. An interrupted run goes on inside of the iteration that it had come to.
+    seed_N/iteration_M is a run's folder, whose labels.csv has the clips of that iteration, with the probability of
+    predicted labels. An interrupted run resumes within its iteration.
+
+    Config:
+      recipe.iterations: their number, each with the config's duration and early stopping.
+      recipe.warm_start: whether an iteration starts from the weights that validation chose in the one before.
+      recipe.lower: the lower bound in the second iteration and in the last; in between it changes linearly.
+      recipe.upper: the upper bound.
+      recipe.agreeing: whether a predicted label must be the clip's own label.
 
     Raises:
-      ConfigError: bounds or iterations that cannot be, a grid, or several labels a clip. NonFiniteError: the first
+      ConfigError: impossible bounds or iterations, a grid, or several labels a clip. NonFiniteError: the first
         iterations of all seeds diverge.
     """
     started_s = time.perf_counter()
@@ -92,7 +98,7 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
             best_step.append(0)
             continue
         best = metrics.best([line["valid"] for line in lines], config.select)
-        fitted = iterate(seed, best)  # That iteration is finished: its weights are read, not trained.
+        fitted = iterate(seed, best)  # reads the weights of that finished iteration
         names = {"train": "labelled", "valid": "valid", "test": "test"}
         chosen.append({name: fitted.scores(own_name) for name, own_name in names.items()})
         tables[f"Iterations of seed {own.seed}; chosen: {best + 1}"] = {
@@ -118,7 +124,7 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
 
 
 def all_clips(config, data: experiment.Data) -> splits.Part:
-    """The training clips that there are without a label file and without weights."""
+    """The training clips without data.label_file and data.subset_weights."""
     section = config.data.copy_and_resolve_references().unlock()
     section.label_file, section.subset_weights = "", {}
     parts, *_ = splits.make_parts(data.prepared, section.protocols[config.protocol], section)
@@ -126,8 +132,12 @@ def all_clips(config, data: experiment.Data) -> splits.Part:
 
 
 def train(seed: Seed) -> tuple[list[dict], NonFiniteError | None]:
-    """The results of all iterations, trained where they are not finished yet: each "valid" (by config.select),
-    "trace" (as HEADER) and "time_s". Those before one that diverges, and its error."""
+    """Trains the iterations that are not finished.
+
+    Returns:
+      the result of each iteration: "valid" (config.select), "trace" (see HEADER) and "time_s". Where one diverges, the
+      results before it and its error.
+    """
     config, lines = seed.config, []
     for number in range(config.recipe.iterations):
         folder = seed.iteration(number)
@@ -139,7 +149,7 @@ def train(seed: Seed) -> tuple[list[dict], NonFiniteError | None]:
             except NonFiniteError as error:
                 return lines, error
         lines.append(line)
-        # Weights are kept of the iteration that validation prefers and of the newest, which the next one begins with.
+        # Only the best iteration and the newest, from which the next one starts, keep their weights.
         best = metrics.best([line["valid"] for line in lines], config.select)
         old = [seed.iteration(other) / "checkpoints" for other in set(range(number)) - {best}]
         meshes.by_first(lambda old=old: [shutil.rmtree(path, ignore_errors=True) for path in old])
@@ -147,20 +157,20 @@ def train(seed: Seed) -> tuple[list[dict], NonFiniteError | None]:
 
 
 def lower_bound(recipe, number: int) -> float:
-    """Of the probability with which a clip joins iteration `number`, from 1 on."""
+    """Lower bound of the probabilities in iteration `number`, from 1."""
     return float(np.linspace(*recipe.lower, max(recipe.iterations - 1, 1))[number - 1])
 
 
 def choose_once(seed: Seed, number: int) -> None:
-    """Writes the label file of an iteration, where an interrupted run has not."""
+    """Writes the label file of an iteration, unless an interrupted run has written it."""
     path = seed.iteration(number) / runs.LABELS
     if not path.exists():
         labels.write(path, choose(seed, number))
 
 
 def choose(seed: Seed, number: int) -> list[dict]:
-    """The lines of an iteration's label file: what is labelled from the start, and what the iteration before predicts
-    within the bounds."""
+    """Rows of an iteration's label file: the clips labelled from the start, and the predictions of the iteration before
+    that lie within the bounds."""
     part, classes, recipe = seed.data.parts["train"], seed.data.classes, seed.config.recipe
     first = np.unique(part.id, return_index=True)[1]
     rows = [
@@ -183,7 +193,7 @@ def choose(seed: Seed, number: int) -> list[dict]:
 
 
 def iterate(seed: Seed, number: int) -> experiment.Fitted:
-    """Trains an iteration on its label file, from its newest checkpoint, or the weights of the one before."""
+    """Trains an iteration on its label file, from its newest checkpoint or the weights of the iteration before."""
     folder, config = seed.iteration(number), seed.config
     table = labels.read(folder / runs.LABELS, seed.data.classes)
     part, _ = splits.relabel(seed.whole, table, seed.data.classes, folder / runs.LABELS)
@@ -197,7 +207,7 @@ def iterate(seed: Seed, number: int) -> experiment.Fitted:
 
 
 def finish(seed: Seed, number: int, fitted: experiment.Fitted) -> dict:
-    """The result.json of an iteration, with what it predicts of the pool beside it."""
+    """Writes and returns the result.json of an iteration. Also writes its predictions of the pool."""
     config, trainer = seed.config, fitted.trainer
     writer = runs.open_writer(config, seed.iteration(number))
     summary = {name: trainer.evaluator.report(name, fitted.scores(name)).summary for name in ("train", "valid")}

@@ -131,7 +131,7 @@ def test_damaged_predictions_are_said(tmp_path, damage):
 
 def test_predictions_of_other_classes_are_said(tmp_path):
     part = scored(tmp_path, classes=3)
-    with pytest.raises(RunError, match="test.npz is of other classes than this test"):
+    with pytest.raises(RunError, match="test.npz has other classes than this test"):
         ensemble.read_scores(tmp_path, "test", part, 2)
 
 

@@ -165,7 +165,7 @@ def test_what_cannot_generate_says_so(table, tmp_path):
 
 def test_clips_of_a_classifier_cannot_join(table, data_dir):
     config = config_of("beyond_gtzan_gan", "lstm_log_mel_gan", **SMALL, recipe__generator="judge")
-    with pytest.raises(ConfigError, match="recipe.generator='judge' is no GAN; name a run that generates clips"):
+    with pytest.raises(ConfigError, match="recipe.generator='judge' is no GAN; name the run of one"):
         augmentation.run(config, table / "other" / "honest" / "split_0", None, data_dir)
 
 

@@ -141,7 +141,7 @@ def test_paper_spreads_labels_of_validation_too_but_promotes_none_of_its_clips(t
         (
             {"data__segment__seconds": 2.0},
             ConfigError,
-            "label_spreading is of whole clips .data.segment.seconds=0. that have a single label each",
+            "label_spreading needs whole clips .data.segment.seconds=0. of a single label each",
         ),
         ({"data__split_seed": 1}, RunError, "spread_2 needs autoencoder, which has no finished run"),
     ],
