@@ -1,5 +1,6 @@
 """The pages in docs/ and README.md: what is generated is up to date, and links, files and flags exist."""
 
+import ast
 import importlib
 import re
 
@@ -33,14 +34,26 @@ def test_links_and_config_files_exist(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_rows_and_keys_of_commands_exist(page):
-    for command in re.findall(r"--config=configs/[^`|]*", page.read_text().replace("\\\n", " ")):
-        study, row = re.match(r"--config=configs/(\w+)\.py(?::(\w+))?", command).groups()
+    for command in re.findall(r"--config=configs/[^`|\n]*", page.read_text().replace("\\\n", " ")):
+        study, row = re.match(r"--config=configs/([\w{},]+)(?:\.py)?(?::(\w+))?", command).groups()
+        if study == "STUDY":
+            continue
         module = importlib.import_module(f"configs.{study}")
         rows = [row] if row else [name for given in re.findall(r"--rows=(\S+)", command) for name in given.split(",")]
-        assert set(rows) <= {*module.ROWS, "ROW"}, command
-        if "ROW" not in rows:
-            known = {
-                key for name in (rows or module.ROWS) for key, _ in ranges.settings(module.get_config(name).to_dict())
-            }
-            keys = re.findall(r"--config\.([\w.]+)=", command.partition("\n\n")[0])
-            assert not [key for key in keys if key not in known], command
+        assert set(rows) <= {*module.ROWS}, command
+        configs = [module.get_config(name).to_dict() for name in rows or module.ROWS]
+        known = {key for config in configs for key, _ in ranges.settings(config)}
+        assert not [key for key in re.findall(r"--config\.([\w.]+)=", command) if key not in known], command
+
+
+def test_tests_that_the_page_on_reliability_names_exist():
+    named = re.findall(r"`([\w/]*(?:test_\w+\.py|/))`", (ROOT / "docs" / "reliability.md").read_text())
+    assert named and not [name for name in named if not ((ROOT / "tests" / name).exists() or (ROOT / name).exists())]
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/[!_]*.py")), ids=lambda path: path.stem)
+def test_config_docstrings_are_short_and_name_their_page(path):
+    text = ast.get_docstring(ast.parse(path.read_text()))
+    assert len(text.splitlines()) <= 12
+    pages = re.findall(r"docs/\S+\.md", text)
+    assert (pages or path.stem == "common") and all((ROOT / page).exists() for page in pages)
