@@ -141,7 +141,7 @@ def detail(runs: list[Run], entry: Entry, file: str, data_dir: pathlib.Path, med
         classes_shown=classes_shown,
         tables={title: (lines["header"], lines["lines"]) for title, lines in result.get("tables", {}).items()},
         pictures=pictures(run, damaged),
-        unit="clips, with windows averaged" if f"loss{scores.CLIPS}" in test else "",
+        unit="over clips, with windows averaged" if f"loss{scores.CLIPS}" in test else "",
         samples=samples(run, sound.sample_rate_hz, media, damaged) if has_sound else {},
         examples=attempt(lambda: examples(run, sound, media), {}, damaged) if by_class else {},
         heard=heard(sound) if by_class else "",

@@ -162,9 +162,9 @@ def protocol_order(name: str) -> tuple:
 
 
 def grouped(runs: list[Run]) -> dict[tuple[str, str], list[Run]]:
-    """The runs by (row, protocol), protocols in order within a row."""
+    """The runs by (row, protocol), in the order of `read_runs`."""
     groups = {}
-    for run in sorted(runs, key=lambda run: protocol_order(run.protocol)):
+    for run in runs:
         groups.setdefault((run.row, run.protocol), []).append(run)
     return groups
 

@@ -89,3 +89,10 @@ def test_another_duration_is_said_as_one_setting():
         "the duration is 60 steps instead of the study's 12 epochs"
     ]
     assert table.differences(of(steps=60), of(steps=800)) == ["steps is 60 instead of the study's 800"]
+
+
+def test_keys_that_say_how_a_run_is_computed_are_no_change_of_a_setting():
+    """Under `run`, or where earlier versions had them."""
+    old = {"cpu_devices": 2, "keep": 3, "steps_per_call": 8, "data": {"source": "auto"}}
+    new = {"run": {"cpu_devices": 1, "malloc": "huge_pages"}, "data": {}}
+    assert table.differences(old, new) == table.differences(new, old) == []
