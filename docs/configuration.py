@@ -21,8 +21,8 @@ values.
 SPECIFIC = """
 ## Keys of some rows
 
-Arguments of front ends, fields of models and settings of recipes, tasks and protocols. They exist where the section's
-`name` takes them. `*` stands for a name.
+Arguments of front ends, fields of models and settings of recipes, tasks and protocols, which exist where the section's
+`name` takes them. The docstrings of these functions and classes explain them. `*` stands for a name.
 """
 
 
@@ -44,8 +44,11 @@ def page() -> str:
     studies, shown = set_by(), {key for key, _, _ in keys}
     for key, allowed in ranges.RANGES.items():
         if key not in shown and not key.startswith(("published.", "augment.")):
-            users = sorted(name for name, found in studies.items() if any(ranges.matches(each, key) for each in found))
-            text += row(f"`{key}`", allowed.words, ", ".join(users))
+            users = [name for name, found in studies.items() if any(ranges.matches(each, key) for each in found)]
+            if users:
+                text += row(
+                    f"`{key}`", allowed.words, "every study" if len(users) == len(studies) else ", ".join(users)
+                )
     return text
 
 

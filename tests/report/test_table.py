@@ -93,6 +93,6 @@ def test_another_duration_is_said_as_one_setting():
 
 def test_keys_that_say_how_a_run_is_computed_are_no_change_of_a_setting():
     """Under `run`, or where earlier versions had them."""
-    old = {"cpu_devices": 2, "keep": 3, "steps_per_call": 8, "data": {"source": "auto"}}
-    new = {"run": {"cpu_devices": 1, "malloc": "huge_pages"}, "data": {}}
+    old = {"cpu_devices": 2, "keep": 3, "steps_per_call": 8, "data": {"name": "x", "source": "auto"}}
+    new = {"run": {"cpu_devices": 1, "malloc": "huge_pages"}, "data": {"name": "x"}}
     assert table.differences(old, new) == table.differences(new, old) == []
