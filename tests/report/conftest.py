@@ -1,4 +1,4 @@
-"""Small finished runs, written as a run writes them, with scores that the test chooses."""
+"""Small finished runs with given scores, written by the Writer of a run."""
 
 import pathlib
 
@@ -38,7 +38,7 @@ def config_of(protocol: str, split_seed: int = 0, select: str = "accuracy", name
 
 
 def result_of(test: dict[str, list], ci95: dict | None = None, **other) -> dict:
-    """result.json with these test scores, each over replicas."""
+    """A result.json with these test scores, each a list over replicas."""
     replicas = len(next(iter(test.values())))
     plain = {
         **{"variant": "released", "seed": 0, "replicas": replicas, "published": {}, "parameters": 1234},
@@ -53,7 +53,7 @@ def result_of(test: dict[str, list], ci95: dict | None = None, **other) -> dict:
 
 
 def write_run(folder: pathlib.Path, config: dict, result: dict, label=None, score_RNK=None, id_N=None) -> pathlib.Path:
-    """A finished run; with labels and scores also its predictions, curves and scores by class."""
+    """Writes a finished run. With labels and scores it has predictions, curves and scores of classes."""
     row, protocol = folder.parts[-3:-1]
     protocols = {protocol: config["data"]["protocols"][config["protocol"]]}
     place = {"row": row, "protocol": protocol, "data": config["data"] | {"protocols": protocols}}
@@ -76,13 +76,13 @@ def write_run(folder: pathlib.Path, config: dict, result: dict, label=None, scor
 
 
 def tone(row: int) -> np.ndarray:
-    """int16 [RATE_HZ]: the clip IDS[row], a tone of its own that grows louder."""
+    """The clip IDS[row], a tone that grows louder: int16 [RATE_HZ]."""
     time_s = np.arange(RATE_HZ) / RATE_HZ
     return (9000 * time_s * np.sin(2 * np.pi * 300 * (row + 1) * time_s)).astype(np.int16)
 
 
 def write_tones(data_dir: pathlib.Path) -> None:
-    """A prepared data set of 1 s tones, one a clip of IDS."""
+    """Writes a prepared data set of 1 s tones, one for each clip of IDS."""
     folder = folder_of("tones", "released", data_dir)
     folder.mkdir(parents=True)
     clip = lambda row: store.Example(IDS[row], IDS[row], row % 3, tone(row))
@@ -102,7 +102,7 @@ def put(workdir, row, protocol, split_seed, result):
 
 @pytest.fixture
 def workdir(tmp_path):
-    """a_1: paper with one value, honest with two splits of two seeds, whose second split took longer."""
+    """Runs of a_1: one under paper; two splits of two seeds under honest, the second of which took longer."""
     paper = result_of({"accuracy": [0.8], "macro_f1": [0.75]}, {"accuracy": [[0.7, 0.9]]})
     first = result_of(
         {"accuracy": [0.5, 0.6], "macro_f1": [0.4, 0.5], "accuracy_group": [0.7, 0.7]},

@@ -1,4 +1,4 @@
-"""Which examples are shown, and that they sound as they are."""
+"""The choice of examples, their sounds and pictures."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ def test_choice_of_single_labels():
     label_N = np.array([0, 0, 0, 1, 2])
     chosen = clips.choose(score_NK, label_N, np.array(["a", "a", "b", "c", "d"]))
     assert chosen == {
-        "Most confident, right": [0, 4],  # 1 is of the same clip as 0
+        "Most confident, right": [0, 4],  # Row 1 is of the same clip as row 0.
         "Most confident, wrong": [2, 3],
         "Least decided": [3, 4, 2],
     }

@@ -1,4 +1,4 @@
-"""What a study's grids came to."""
+"""Scores over the settings of grids."""
 
 import numpy as np
 import pytest

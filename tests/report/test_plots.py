@@ -1,4 +1,4 @@
-"""Pictures: what is drawn, and that an image of any name is well-formed."""
+"""Figures show their values, and their SVG is well-formed for any name."""
 
 import urllib.parse
 import xml.etree.ElementTree as xml

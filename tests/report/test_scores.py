@@ -1,4 +1,4 @@
-"""Runs that are read or refused; means, spreads, intervals and gaps of known runs."""
+"""Reading of runs; means, standard deviations, intervals and gaps of known runs."""
 
 import json
 import math
@@ -140,7 +140,7 @@ def test_the_gap_is_over_the_splits_that_both_protocols_have(tmp_path):
     "place", ["a_1/honest/split_0.bak", "a_1/honest/split_7", "a_1/paper/split_0", "late/honest/split_0"]
 )
 def test_a_run_in_another_ones_place_is_refused(tmp_path, place):
-    """Such as a copy, which would count twice."""
+    """A copy would count twice."""
     put(tmp_path, "a_1", "honest", 0, result_of({"accuracy": [0.5]}))
     shutil.copytree(tmp_path / "a_1/honest/split_0", tmp_path / place)
     runs, damaged = scores.read_runs(tmp_path, ROWS)

@@ -17,7 +17,7 @@ def test_markdown(workdir, entries):
     cells = "0.900", "0.800 (0.70–0.90)", "0.550 ± 0.129 (0.45–0.68)", "+0.250", "0.750 ± 0.058", "1,234", "15"
     assert lines[2] == f"| a_1 | accuracy | {' | '.join(cells)} |"
     assert lines[3].startswith("| a_1 | macro_f1 | – | 0.750 | – | +0.300 |")
-    # A metric that a row neither has nor was published with has no line.
+    # No line for a metric that a row neither has nor was published with.
     assert lines[5] == "| late | accuracy | 0.500 | – | – | – | – | – | – |"
     assert "94 examples of the release are absent" in lines[-1]
     assert "6 (paper), 6 (honest)" in lines[-1]
@@ -92,7 +92,7 @@ def test_another_duration_is_said_as_one_setting():
 
 
 def test_keys_that_say_how_a_run_is_computed_are_no_change_of_a_setting():
-    """Under `run`, or where earlier versions had them."""
+    """These keys are in the section `run`, or where earlier versions had them."""
     old = {"cpu_devices": 2, "keep": 3, "steps_per_call": 8, "data": {"name": "x", "source": "auto"}}
     new = {"run": {"cpu_devices": 1, "malloc": "huge_pages"}, "data": {"name": "x"}}
     assert table.differences(old, new) == table.differences(new, old) == []

@@ -1,4 +1,4 @@
-"""A study's table between its marks in a text."""
+"""A study's table replaces what is between its marks."""
 
 import pytest
 
