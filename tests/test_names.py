@@ -14,7 +14,7 @@ def test_an_unknown_module_is_a_sentence_with_those_that_exist(find):
         find("none")
 
 
-@pytest.mark.parametrize("package", ["models", "data.datasets"])
+@pytest.mark.parametrize("package", names.SHARED)
 def test_modules_that_serve_others_cannot_be_named(package):
     for shared in names.SHARED[package]:
         assert shared not in names.modules(package)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from audiojax import metrics
+from audiojax import names
 from audiojax.errors import RunError
 from audiojax.report.scores import Measure, Run, has_metric
 from audiojax.report.table import markdown_table, number
@@ -32,13 +32,14 @@ def summarise(runs: list[Run], measure: Measure) -> Grid | None:
     Raises:
       RunError: the runs have different grids.
     """
-    results, row, protocol, select = [run.result for run in runs], *runs[0][1:3], runs[0].config["select"]
+    results, row, protocol, config = [run.result for run in runs], *runs[0][1:3], runs[0].config
     settings = results[0].get("settings")
     if not settings or not all(has_metric(result, measure) for result in results):
         return None
     if any(result.get("settings") != settings for result in results):
         raise RunError(f"the runs of {row}, {protocol} have different grids; delete the folders of one of them.")
-    chosen = metrics.best(over_splits(results, "valid", select), select)
+    best = names.task(config["task"]["name"]).best
+    chosen = best(over_splits(results, "valid", config["select"]), config["select"])
     published = results[0]["published"].get(measure.split, {}).get(measure.metric)
     return Grid(row, protocol, measure, settings, over_splits(results, *measure), chosen, published)
 

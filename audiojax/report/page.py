@@ -9,7 +9,7 @@ import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 
-from audiojax import metrics, process
+from audiojax import names, process
 from audiojax.durable import write_text
 from audiojax.errors import RunError
 from audiojax.report import clips, grids, plots, scores, table
@@ -136,7 +136,7 @@ def detail(runs: list[Run], entry: Entry, file: str, data_dir: pathlib.Path, med
         shown=shown_run(runs),
         curves=plots.data_uri(drawn) if drawn else None,
         confusion=plots.data_uri(plots.confusion(np.array(matrix), result["classes"])) if matrix else None,
-        scores=score_table(result, select) if test else None,
+        scores=score_table(result, config) if test else None,
         classes=classes,
         classes_shown=classes_shown,
         tables={title: (lines["header"], lines["lines"]) for title, lines in result.get("tables", {}).items()},
@@ -219,26 +219,24 @@ def shown_run(runs: list[Run]) -> str:
     return f"Shown: split {first.split_seed}{splits}; seed {first.result['seed']}{seeds}."
 
 
-def score_table(result: dict, select: str) -> Table:
+def score_table(result: dict, config: dict) -> Table:
     """All scores on every split, with the published ones and the 95 % interval on test.
 
-    They are those of the first seed that has any or, in a grid, of the setting that validation chose by `select`.
+    They are those of the first seed that has any or, in a grid, of the setting that validation chose.
     """
     found, published, ci95 = result["metrics"], result["published"], result["ci95"].get("test", {})
     values_R = next(iter(found["test"].values()))
     replica = next((replica for replica, value in enumerate(values_R) if scores.has_score(result, value)), 0)
     if result.get("settings"):
-        replica = metrics.best(found["valid"][select], select)
+        select = config["select"]
+        replica = names.task(config["task"]["name"]).best(found["valid"][select], select)
     lines = []
     for metric in found["test"]:
-        values = [
-            split[metric][min(replica, len(split[metric]) - 1)] if metric in split else None for split in found.values()
-        ]
-        beside = [
-            f"{table.number(values[metric])} ({split})" for split, values in published.items() if metric in values
-        ]
+        values_of_splits = [split.get(metric, [None]) for split in found.values()]
+        ours = [table.number(values_R[min(replica, len(values_R) - 1)]) for values_R in values_of_splits]
+        theirs = [f"{table.number(split[metric])} ({name})" for name, split in published.items() if metric in split]
         ends = [table.number(end) for end in ci95[metric][replica]] if metric in ci95 else []
-        lines.append([str(Measure("test", metric)), *map(table.number, values), "–".join(ends), ", ".join(beside)])
+        lines.append([str(Measure("test", metric)), *ours, "–".join(ends), ", ".join(theirs)])
     return ["metric", *found, "95 % (test)", "published"], lines
 
 

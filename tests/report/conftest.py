@@ -33,7 +33,7 @@ def config_of(protocol: str, split_seed: int = 0, select: str = "accuracy", name
     }
     return {
         **{"study": "study", "row": "row", "protocol": protocol, "seed": 0, "replicas": 1},
-        **{"data": data, "select": select},
+        **{"data": data, "task": {"name": "supervised"}, "select": select},
     }
 
 
