@@ -197,6 +197,7 @@ RANGES = {
     "run.malloc": one_of("keep", "huge_pages", "system"),
     "run.trackers": NAMES,
     "run.members": NAME,
+    "run.first_layer": FLAG,
 } | {
     f"{section}.{key}": range_
     for section, ranges in {

@@ -22,7 +22,17 @@ from audiojax.writer import Writer, finite, provenance
 LABELS = "labels.csv"  # a run's labels for other runs to train on
 FILES = ("split_file", "group_file")  # keys of config.data that name files that cut the data
 FREE = ("run", "published")  # keys of a config that a folder does not depend on
-MOVED = {"cpu_devices": 1, "keep": 2, "steps_per_call": 1}  # keys that earlier versions had outside of `run`
+RUN = {  # the section `run` of a config that was written before these keys existed
+    "source": "auto",
+    "steps_per_call": 1,
+    "cpu_devices": 1,
+    "keep": 2,
+    "malloc": "huge_pages",
+    "trackers": ("tensorboard",),
+    "members": "",
+    "first_layer": False,
+}
+MOVED = ("steps_per_call", "cpu_devices", "keep")  # keys that earlier versions had outside of `run`
 NEUTRAL = {  # value of a key in a config that was written before the key existed; of all others empty or 0
     "replicas": 1,
     "protocol": "honest",
@@ -125,9 +135,9 @@ def read_result(workdir: pathlib.Path) -> dict | None:
 def read_config(folder: pathlib.Path) -> dict:
     """The config.json of a run, its keys where this version has them. Raises RunError where it cannot be read."""
     config = read_json(folder / "config.json")
-    run = {key: config.pop(key, default) for key, default in MOVED.items()}
-    run["source"] = config.get("data", {}).pop("source", "auto")
-    return config | {"run": run | config.get("run", {})}
+    moved = {key: config.pop(key) for key in MOVED if key in config}
+    moved |= {"source": config["data"].pop("source")} if "source" in config.get("data", {}) else {}
+    return config | {"run": RUN | moved | config.get("run", {})}
 
 
 def read_json(path: pathlib.Path) -> dict:

@@ -110,7 +110,7 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
         }
         trained.append(experiment.training(seed.config, fitted))
         best_step += trained[-1]["best_step"]
-        if len(trained) == 1 and config.task.get("first_layer"):
+        if len(trained) == 1 and config.run.first_layer:
             single.leave_first_layer(fitted, writer)
         for name in lines[0]["time_s"]:
             time_s[name] = time_s.get(name, 0.0) + sum(line["time_s"][name] for line in lines)

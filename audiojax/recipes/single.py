@@ -11,9 +11,9 @@ from audiojax.writer import Writer
 def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> dict:
     """Trains and evaluates one config in `workdir`; returns what result.json holds. See `experiment.run`.
 
-    Config: with task.first_layer, `leave_first_layer` adds a file for the report.
+    Config: with run.first_layer, `leave_first_layer` adds a file for the report.
     """
-    leave = leave_first_layer if config.task.get("first_layer") else None
+    leave = leave_first_layer if config.run.first_layer else None
     return experiment.run(config, workdir, raw_dir, data_dir, leave=leave)
 
 

@@ -33,14 +33,14 @@ class Task(Network):
                 )
         self._prior_logits_K, self._classes = self._loss.logits(prior_K), len(prior_K)
         self._positive_weight, self._competition = config.task.positive_weight, config.task.competition
-        self._shows_first_layer = config.task.get("first_layer", False)
+        self._shows_first_layer = config.run.first_layer
         output_bias = self._prior_logits_K if config.task.prior_bias else np.zeros(len(prior_K))
         super().__init__(config, total_steps, output_bias_K=output_bias)
         # Mixed labels are weights of the classes.
         self._mixes = any(step["name"] == "mixup" for steps in config.augment.values() for step in steps)
 
     def init(self, key: jax.Array, settings: dict[str, jax.Array], batch: dict[str, jax.Array]) -> TrainState:
-        """See `Network.init`. Raises ConfigError also where task.first_layer asks for what the network lacks."""
+        """See `Network.init`. Raises ConfigError also where run.first_layer asks for what the network lacks."""
         state = super().init(key, settings, batch)
         if self._shows_first_layer:
             jax.eval_shape(self.first_layer, state.params, state.model_state, batch)
@@ -94,7 +94,7 @@ class Task(Network):
         _, seen = self._model.apply(variables, x, train=False, **options)
         outputs = [calls[0] for calls in flatten_dict(seen.get("intermediates", {})).values()]  # in order of the calls
         if not outputs or outputs[0].ndim != 4:
-            raise ConfigError(f"task.first_layer: model {self._model_name} does not begin with a 2D convolution.")
+            raise ConfigError(f"run.first_layer: model {self._model_name} does not begin with a 2D convolution.")
         return outputs[0]
 
     @staticmethod

@@ -171,7 +171,7 @@ def test_a_mistyped_activation_lists_those_that_exist():
 def test_the_first_layer_is_what_the_first_convolution_gives():
     config = config_of(
         *("ntu_freesound", "cnn2d"),
-        **dict(frontend__height=33, frontend__width=20, task__first_layer=True),
+        **dict(frontend__height=33, frontend__width=20, run__first_layer=True),
         model__stages=(("conv", 6, 3, 2), ("conv", 4, 3, 1), ("average",)),
     )
     task, batch = Task(config, np.full(10, 0.1), total_steps=10), batch_of("ntu_freesound")
@@ -187,9 +187,9 @@ def test_the_first_layer_is_what_the_first_convolution_gives():
 
 @pytest.mark.parametrize(("study", "row"), [("li_audioset", "fc2"), ("fagan_gtzan", "cnn1d_gap")])
 def test_a_first_layer_without_images_is_refused_before_training(study, row):
-    config = config_of(study, row, **SMALL.get((study, row), {}), task__first_layer=True)
+    config = config_of(study, row, **SMALL.get((study, row), {}), run__first_layer=True)
     task = Task(config, np.full(10, 0.1), total_steps=10)
-    with pytest.raises(ConfigError, match="task.first_layer: model .* does not begin with a 2D convolution"):
+    with pytest.raises(ConfigError, match="run.first_layer: model .* does not begin with a 2D convolution"):
         jax.eval_shape(task.init, jax.random.key(0), {}, batch_of(study))
 
 
