@@ -1,5 +1,6 @@
 """Replicas that diverge, beside others that do not; runs that go on from the weights of another."""
 
+import functools
 import json
 import re
 import time
@@ -14,9 +15,10 @@ from audiojax.data.windows import Part
 from audiojax.errors import ConfigError, Interrupted, NonFiniteError, RunError
 from audiojax.recipes import single
 from audiojax.tasks import supervised
-from tests.conftest import small_li
+from tests import conftest
 from tests.outcome import assert_same, outcome
 
+small_li = functools.partial(conftest.small_li, run__steps_per_call=4)  # One program trains: calls are equally long.
 WRONG_LR = 2e-3
 GRID = (("optim.lr", (1e-3, WRONG_LR)),)
 

@@ -8,7 +8,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "audiojax"
 ORDER = [  # a module imports from its own entry and from those behind it
-    *("cli", "generate", "command_line", "study", "recipes", "experiment", "trained", "report", "train", "evaluate"),
+    *("cli", "command_line", "study", "recipes", "experiment", "trained", "report", "train", "evaluate"),
     *("runs", "lock", "tasks", "data", "checkpoint", "writer", "trackers", "optim", "grid", "mesh", "console"),
     *("inversion", "models", "ops", "frontend", "augment", "losses", "metrics", "names", "state", "duration", "ranges"),
     *("config_file", "process", "host", "durable", "errors"),

@@ -182,6 +182,7 @@ def test_a_file_elsewhere_trains_its_own_rows(data_dir, tmp_path):
     assert "optim.lr" not in (tmp_path / "runs" / "table.md").read_text()
 
 
+@pytest.mark.slow
 def test_killed_table_does_nothing_twice_and_leaves_nothing_out(data_dir, tmp_path):
     """SIGKILL while the second of four runs trains."""
     flags = [

@@ -21,6 +21,7 @@ from tests.conftest import config_of
 from tests.models.test_models import CLIPS, STUDIES, TRAINED
 from tests.models.test_models import network as network_of
 
+pytestmark = pytest.mark.slow
 needs_torch = pytest.mark.skipif(
     not importlib.util.find_spec("torch"), reason="PyTorch, of the extra `peers`, is not installed"
 )

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import scipy.io.wavfile
 
-from audiojax import experiment, generate, trained
+from audiojax import experiment, trained
+from audiojax.cli import generate
 from audiojax.data.windows import select
 from audiojax.errors import ConfigError, RunError
 from audiojax.recipes import augmentation, gan, single
@@ -96,6 +97,7 @@ def test_copies_of_training_clips_are_seen(table, data_dir, tmp_path):
     assert gan.nearest(flat[:3] + 9, flat)[1].min() > 5
 
 
+@pytest.mark.slow
 def test_a_killed_gan_ends_as_the_uninterrupted_one(data_dir, table):
     whole, killed = (table / name / "honest" / "split_0" for name in ("gan_log_mel", "killed"))
     flags = [*FLAGS, f"--data_dir={data_dir}", f"--workdir={killed}"]

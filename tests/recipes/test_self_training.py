@@ -153,6 +153,7 @@ def test_seeds_choose_labels_of_their_own(finished, data_dir, tmp_path):
     assert of_seed(0) == (alone / "seed_0" / "iteration_01" / "labels.csv").read_bytes() != of_seed(1)
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_as_the_uninterrupted_one(finished, data_dir, tmp_path):
     """Killed in the middle of its second iteration, and again wherever it had come to in the third."""
     result, reference = finished
@@ -180,6 +181,7 @@ def test_a_killed_run_ends_as_the_uninterrupted_one(finished, data_dir, tmp_path
     assert same(tmp_path / "run") == same(reference) and ended["tables"] == json.loads(json.dumps(result["tables"]))
 
 
+@pytest.mark.slow
 def test_agreed_labels_raise_map_at_3_over_verified_clips_alone(tmp_path):
     """Five seeds of each."""
     data_dir = write_shapes(tmp_path / "data", noise=2.0)
