@@ -2,6 +2,9 @@
 
 import json
 import os
+import pathlib
+import re
+import signal
 import subprocess
 import sys
 import time
