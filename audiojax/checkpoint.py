@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import errno
+import itertools
 import json
 import os
 import pathlib
@@ -121,8 +122,7 @@ class Checkpoints:
         if jax.process_index() != 0:
             return
         partial = self._folder / f"{PARTIAL}{step}"
-        manifest = {str(path.relative_to(partial)): fingerprint(path) for path in files(partial)}
-        (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+        (partial / MANIFEST).write_text(json.dumps(fingerprints(partial), indent=1) + "\n")
         durable.sync_tree(partial)
         self._sync_log()
         durable.rename(partial, self._folder / str(step))
@@ -142,16 +142,13 @@ class Checkpoints:
 
 
 def read(folder: pathlib.Path, like: Any = None, chosen: list[int] | None = None) -> Any:
-    """Reads the newest checkpoint of a run; changes no file.
+    """Reads the tree of the newest checkpoint in a run's folder `checkpoints`; changes no file.
+
+    If that is damaged, an older one with the same chosen steps is read.
 
     Args:
-      folder: the run's folder `checkpoints`.
       like: as in `restore`.
-      chosen: the chosen step of each replica in the run's result. If the newest checkpoint is damaged, an older one
-        with the same chosen steps is read.
-
-    Returns:
-      the tree.
+      chosen: the step that the run's result names for each replica.
 
     Raises:
       RunError: no intact checkpoint holds the chosen weights.
@@ -182,14 +179,9 @@ def listed(damaged: dict[int, str]) -> str:
 
 
 def restore(path: pathlib.Path, like: Any = None) -> tuple[Any, dict]:
-    """Reads the tree and the dictionary of a checkpoint.
+    """Reads the tree and the dictionary of a checkpoint. Raises RunError if that fails.
 
-    Args:
-      like: a tree with the structure, types and shardings of the result, on any devices. Without it, the tree is
-        dictionaries of NumPy arrays.
-
-    Raises:
-      RunError: the checkpoint cannot be restored.
+    like: has the structure, types and shardings of the tree. Without it, the tree is dictionaries of NumPy arrays.
     """
     try:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
@@ -220,10 +212,9 @@ def newest(folder: pathlib.Path) -> tuple[int | None, dict[int, str]]:
         path = folder / str(step)
         if (path / MANIFEST).exists():
             reason = damage(path)
-        elif any((folder / str(older) / MANIFEST).exists() for older in found if older < step):
-            reason = f"{MANIFEST} is missing"
         else:
-            reason = None
+            older = (folder / str(older) / MANIFEST for older in found if older < step)
+            reason = f"{MANIFEST} is missing" if any(manifest.exists() for manifest in older) else None
         if reason is None:
             return step, damaged
         damaged[step] = reason
@@ -233,24 +224,19 @@ def newest(folder: pathlib.Path) -> tuple[int | None, dict[int, str]]:
 def damage(path: pathlib.Path) -> str | None:
     """Compares a checkpoint with its manifest; returns what is wrong, or None."""
     try:
-        for name, written in json.loads((path / MANIFEST).read_text()).items():
-            if not (path / name).exists():
-                return f"{name} is missing"
-            if fingerprint(path / name) != written:
-                return f"{name} has changed since it was written"
+        found = fingerprints(path)
+        written = json.loads((path / MANIFEST).read_text())
+        changed = [name for name, fingerprint in written.items() if found.get(name) != fingerprint]
+        return f"{changed[0]} is missing or has changed since it was written" if changed else None
     except (OSError, ValueError, AttributeError) as error:
         return f"it cannot be read: {error}"
-    return None
 
 
-def files(folder: pathlib.Path) -> list[pathlib.Path]:
-    """All files in a folder and its subfolders."""
-    return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def fingerprint(path: pathlib.Path) -> dict:
-    """The size and sha256 of a file."""
-    return {"bytes": path.stat().st_size, "sha256": durable.sha256(path)}
+def fingerprints(folder: pathlib.Path) -> dict[str, dict]:
+    """The size and sha256 of all files in a folder and its subfolders."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    fingerprint = lambda path: {"bytes": path.stat().st_size, "sha256": durable.sha256(path)}
+    return {str(path.relative_to(folder)): fingerprint(path) for path in paths}
 
 
 def steps(folder: pathlib.Path) -> list[int]:
@@ -260,10 +246,8 @@ def steps(folder: pathlib.Path) -> list[int]:
 
 def move_aside(path: pathlib.Path) -> pathlib.Path:
     """Renames a damaged checkpoint, so that its step can be saved again; returns the new path."""
-    aside, number = path.with_name(f"{DAMAGED}{path.name}"), 1
-    while aside.exists():
-        number += 1
-        aside = path.with_name(f"{DAMAGED}{path.name}_{number}")
+    names = (f"{DAMAGED}{path.name}" + (f"_{number}" if number > 1 else "") for number in itertools.count(1))
+    aside = next(path.with_name(name) for name in names if not path.with_name(name).exists())
     durable.rename(path, aside)
     return aside
 

@@ -131,7 +131,8 @@ def verify(data: ConfigDict, data_dir: pathlib.Path) -> None:
 def list_rows(study: ModuleType, workdir: pathlib.Path | None) -> None:
     """Prints the rows of a study: parameters, published scores and, per protocol, the test scores of the runs in
     `workdir`. Reports damaged runs on stderr."""
-    from audiojax.report import table as report  # imports JAX, which takes seconds
+    from audiojax.report import scores  # imports JAX, which takes seconds
+    from audiojax.report import table as report
 
     rows = study.ROWS
     published = {
@@ -142,14 +143,14 @@ def list_rows(study: ModuleType, workdir: pathlib.Path | None) -> None:
         }
         for row, settings in rows.items()
     }
-    runs, damaged = report.read_runs(workdir, rows) if workdir else ([], [])
+    runs, damaged = scores.read_runs(workdir, rows) if workdir else ([], [])
     ours = {
         entry.row: {
             f"{protocol} {measure}": report.spread(score._replace(interval=None))
             for protocol, outcome in entry.outcomes.items()
             for measure, score in outcome.scores.items()
         }
-        for entry in report.summarise(rows, runs)
+        for entry in scores.summarise(rows, runs)
     }
     columns = lambda found: list(dict.fromkeys(column for values in found.values() for column in values))
     whose = "published" + (f", and ours in {workdir}" if workdir else "")

@@ -11,15 +11,16 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from audiojax import checkpoint, evaluate, grid, metrics, names, runs
+from audiojax import checkpoint, evaluate, grid, names, runs
 from audiojax import mesh as meshes
-from audiojax.data import splits
 from audiojax.data.open import open_data, open_parts, open_source
 from audiojax.data.prepared import Prepared
+from audiojax.data.windows import Part, class_shares, select
 from audiojax.duration import duration
 from audiojax.errors import ConfigError, NonFiniteError, RunError
-from audiojax.evaluate import Scores, intervals
+from audiojax.evaluate import Outputs
 from audiojax.state import Best
+from audiojax.tasks.supervised import outputs_of
 from audiojax.train import Trainer
 from audiojax.writer import Writer, provenance
 
@@ -28,7 +29,7 @@ class Data(NamedTuple):
     """What a run reads. classes: names of the classes. notes: sentences on what is odd about the data or the run."""
 
     prepared: Prepared
-    parts: dict[str, splits.Part]
+    parts: dict[str, Part]
     classes: list[str]
     notes: list[str]
 
@@ -46,7 +47,7 @@ class Fitted(NamedTuple):
     best: Best
     steps: int
 
-    def scores(self, name: str) -> Scores:
+    def scores(self, name: str) -> Outputs:
         """Scores of a part with the chosen weights; NaN for a replica for which validation chose none."""
         scores = self.trainer.evaluator.scores(name, self.best.params, self.best.model_state)
         return evaluate.without(scores, ~self.trainer.chosen(self.best))
@@ -127,7 +128,7 @@ def fit(
     total_steps, _ = duration(config, len(data.parts["train"].id))
     mesh = meshes.make_mesh(config.replicas, config.batch_size, config.run.cpu_devices)
     source = open_source(config, data.prepared, data.parts, mesh)
-    prior_K = splits.class_shares(data.parts["train"], len(data.classes))
+    prior_K = class_shares(data.parts["train"], len(data.classes))
     task = names.task(config.task.name)(config, prior_K, total_steps)
     if not start_from and config.get("start_from"):
         start_from = pathlib.Path(config.start_from)
@@ -175,7 +176,7 @@ def training(config, fitted: Fitted) -> dict:
     }
 
 
-def judge(config, parts: dict[str, splits.Part], scores_of: Callable[[str], Scores], writer: Writer) -> dict:
+def judge(config, parts: dict[str, Part], scores_of: Callable[[str], Outputs], writer: Writer) -> dict:
     """Entries of result.json on the scores of these parts: metrics, ci95, per_class. Also writes the predictions.
 
     Named subsets of a part, such as verified clips, are also scored by themselves. A replica without scores has NaN for
@@ -187,33 +188,34 @@ def judge(config, parts: dict[str, splits.Part], scores_of: Callable[[str], Scor
     Raises:
       NonFiniteError: in one of the parts, no replica has a finite loss for every example.
     """
+    task = names.task(config.task.name)
     summaries, ci95, kept, by_class = {}, {}, [], []
     for name, part in parts.items():
         scores = scores_of(name)
         scored = np.flatnonzero(evaluate.has_scores(scores))
         if not len(scored):
-            first = part.id[np.isnan(scores.loss).any(0).argmax()]
+            first = part.id[np.isnan(scores["loss"]).any(0).argmax()]
             raise NonFiniteError(f"what validation chose has no finite loss for all of {name}; see {first}.")
-        summaries[name], by_class = evaluate.report(part, scores)
+        summaries[name], by_class = evaluate.report(task, part, scores)
         if not config.grid:
             kept = scored
         elif name == "valid":  # A grid keeps the predictions of the settings that validation prefers.
-            kept = [metrics.best(summaries[name][config.select], config.select)]
+            kept = [task.best(summaries[name][config.select], config.select)]
         if name != "train":
-            ci95[name] = intervals(part, scores)
-            if scores.score is not None:
-                writer.predictions(name, part, scores.score[kept])
-                if len(scores.score) > 1 and not config.grid:
-                    together = evaluate.ensemble(evaluate.of_replicas(scores, scored), config.task.loss, part.label)
-                    summaries[f"{name}_ensemble"] = evaluate.report(part, together).summary
+            ci95[name] = evaluate.intervals(task, part, scores)
+            if "score" in scores:
+                writer.predictions(name, part, scores["score"][kept])
+                if len(scores["score"]) > 1 and not config.grid:
+                    ensemble = outputs_of(config.task.loss, scores["score"][scored].mean(0), part.label)
+                    summaries[f"{name}_ensemble"] = evaluate.report(task, part, ensemble).summary
         for subset in np.unique(part.subset) if len(np.unique(part.subset)) > 1 else ():
             if not subset:
                 continue  # the rest, which has no name
             inside = part.subset == subset
-            own, own_part = evaluate.select(scores, inside), splits.select(part, inside)
-            summaries[f"{name}_{subset.lower()}"] = evaluate.report(own_part, own).summary
+            own, own_part = {key: values[:, inside] for key, values in scores.items()}, select(part, inside)
+            summaries[f"{name}_{subset.lower()}"] = evaluate.report(task, own_part, own).summary
             if name != "train":
-                ci95[f"{name}_{subset.lower()}"] = intervals(own_part, own)
+                ci95[f"{name}_{subset.lower()}"] = evaluate.intervals(task, own_part, own)
     lists = [{name: values.tolist() for name, values in by_class[replica].items()} for replica in kept]
     return {"metrics": summaries, "ci95": ci95, "per_class": {"test": lists}}
 

@@ -64,18 +64,11 @@ def open_locked(path: pathlib.Path) -> IO:
             if error.errno not in CANNOT_LOCK:
                 raise
             console.say(f"{path.parent} is on a file system without locks; start no second run there.")
-        if is_at(path, file):
-            opened.pop_all()
-            return file
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(path), os.fstat(file.fileno())):
+                opened.pop_all()
+                return file
     return open_locked(path)  # The last holder has removed the file in the meantime.
-
-
-def is_at(path: pathlib.Path, file: IO) -> bool:
-    """Whether an open file is the one at `path`."""
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
-    except FileNotFoundError:
-        return False
 
 
 def holder(path: pathlib.Path) -> str:

@@ -12,6 +12,7 @@ from audiojax.errors import ConfigError
 SHARED = {  # modules that serve the others of their package
     "models": ("layers", "convolution_layers", "recurrent_layers", "recurrent_kernels"),
     "data.datasets": ("base", "synthesiser"),
+    "tasks": ("network",),
 }
 INPUTS = {  # how the parameters begin that a config does not give, of the functions of these modules
     "frontend": ("", "length"),
@@ -63,6 +64,14 @@ def recipe(name: str) -> Callable:
 def data_set(name: str) -> type:
     """Class Builder of audiojax/data/datasets/NAME.py, which imports TensorFlow. Raises ConfigError without one."""
     return module("data.datasets", "data.name", name).Builder
+
+
+def loss(name: str, kind: type):
+    """The object of class `kind` in losses.py that `task.loss` names. Raises ConfigError without one."""
+    losses = importlib.import_module("audiojax.losses")
+    known = {n: value for n, value in vars(losses).items() if type(value) is kind}
+    choose("task.loss", name, known)
+    return known[name]
 
 
 def tracker(name: str) -> type:

@@ -51,23 +51,21 @@ def restart_with_malloc_set() -> None:
         os.execv(sys.executable, sys.orig_argv)
 
 
-def malloc_setting(arguments: list[str], default: str = "keep") -> str:
-    """The value of --config.run.malloc on a command line. The last one counts."""
-    for place, argument in enumerate(arguments):
-        if found := re.fullmatch("--?config\\.run\\.malloc(=(.*))?", argument):
-            default = found[2] if found[1] else "".join(arguments[place + 1 : place + 2])
-    return default
+def malloc_setting(arguments: list[str]) -> str:
+    """The last value of --config.run.malloc on a command line, before flags are parsed; "keep" without one."""
+    values = re.findall("\0--?config\\.run\\.malloc[=\0]([^\0]*)", "\0".join(["", *arguments, ""]))
+    return values[-1] if values else "keep"
 
 
 def malloc_tunables(setting: str, memory_bytes: int) -> str:
     """GLIBC_TUNABLES for a value of run.malloc: "keep" or "huge_pages"; "" for "system" and unknown values.
 
-    "keep" also keeps freed memory: one arena, whose blocks are smaller than a share of `memory_bytes`. glibc maps
-    larger blocks one by one and returns them to the system, so they leave no holes in the arena that make it grow.
+    "keep" also keeps freed memory in one arena. Blocks above a share of `memory_bytes` are returned to the system: in
+    the arena they would leave holes, and it would grow.
     """
-    settings = {"keep": {"hugetlb": 1, "arena_max": 1}, "huge_pages": {"hugetlb": 1}}.get(setting, {})
-    if setting == "keep":
-        settings |= {"mmap_threshold": memory_bytes // 16, "trim_threshold": memory_bytes // 4}
+    huge_pages = {"hugetlb": 1}
+    kept = {"arena_max": 1, "mmap_threshold": memory_bytes // 16, "trim_threshold": memory_bytes // 4}
+    settings = {"keep": huge_pages | kept, "huge_pages": huge_pages}.get(setting, {})
     return ":".join(f"glibc.malloc.{name}={value}" for name, value in settings.items())
 
 

@@ -14,15 +14,25 @@ import jax
 
 from audiojax import console, durable, lock
 from audiojax import mesh as meshes
-from audiojax.data import splits
 from audiojax.data.prepared import Prepared
+from audiojax.data.windows import Part, checksum
 from audiojax.errors import RunError
 from audiojax.writer import Writer, finite, provenance
 
 LABELS = "labels.csv"  # a run's labels for other runs to train on
 FILES = ("split_file", "group_file")  # keys of config.data that name files that cut the data
 FREE = ("run", "published")  # keys of a config that a folder does not depend on
-MOVED = {"cpu_devices": 1, "keep": 2, "steps_per_call": 1}  # keys that earlier versions had outside of `run`
+RUN = {  # the section `run` of a config that was written before these keys existed
+    "source": "auto",
+    "steps_per_call": 1,
+    "cpu_devices": 1,
+    "keep": 2,
+    "malloc": "huge_pages",
+    "trackers": ("tensorboard",),
+    "members": "",
+    "first_layer": False,
+}
+MOVED = ("steps_per_call", "cpu_devices", "keep")  # keys that earlier versions had outside of `run`
 NEUTRAL = {  # value of a key in a config that was written before the key existed; of all others empty or 0
     "replicas": 1,
     "protocol": "honest",
@@ -125,9 +135,9 @@ def read_result(workdir: pathlib.Path) -> dict | None:
 def read_config(folder: pathlib.Path) -> dict:
     """The config.json of a run, its keys where this version has them. Raises RunError where it cannot be read."""
     config = read_json(folder / "config.json")
-    run = {key: config.pop(key, default) for key, default in MOVED.items()}
-    run["source"] = config.get("data", {}).pop("source", "auto")
-    return config | {"run": run | config.get("run", {})}
+    moved = {key: config.pop(key) for key in MOVED if key in config}
+    moved |= {"source": config["data"].pop("source")} if "source" in config.get("data", {}) else {}
+    return config | {"run": RUN | moved | config.get("run", {})}
 
 
 def read_json(path: pathlib.Path) -> dict:
@@ -210,12 +220,12 @@ def checksums_of_files(data) -> dict[str, str]:
     return {key: durable.sha256(pathlib.Path(data[key])) if data[key] else "" for key in FILES}
 
 
-def identity(data, prepared: Prepared, parts: dict[str, splits.Part]) -> dict:
+def identity(data, prepared: Prepared, parts: dict[str, Part]) -> dict:
     """What a run's data is: checksums of the prepared clips, of the files that cut them, and of each part.
 
     data: the section of the config.
     """
-    of_parts = {name: {"examples": len(part.id), "checksum": splits.checksum(part)} for name, part in parts.items()}
+    of_parts = {name: {"examples": len(part.id), "checksum": checksum(part)} for name, part in parts.items()}
     return {"fingerprint": prepared.fingerprint(), **checksums_of_files(data), "parts": of_parts}
 
 

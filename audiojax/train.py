@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from audiojax import checkpoint, console, grid, metrics
+from audiojax import checkpoint, console, grid
 from audiojax import mesh as meshes
 from audiojax.checkpoint import Checkpoints
 from audiojax.data import order
@@ -34,8 +34,7 @@ class Trainer:
         self._checkpoints, self._writer = checkpoints, writer
         self._examples = len(parts["train"].id)
         self.total_steps, self.eval_steps = duration(config, self._examples)
-        if config.select.removesuffix("_group") not in metrics.NAMES:
-            raise ConfigError(f"select={config.select!r} is unknown; metrics: {', '.join(metrics.NAMES)}.")
+        self._sign = task.sign(config.select)  # raises for a metric that the task lacks
         self._check_size()  # before any replica is allocated
         self._settings = grid.settings(config)
         self._seeds = config.seed + np.arange(config.replicas) * (not self._settings)  # one seed for a grid
@@ -286,14 +285,14 @@ class Trainer:
         chosen_by = self._config.select
         if chosen_by not in summary:
             raise ConfigError(f"select={chosen_by!r} is unknown; metrics: {', '.join(summary)}.")
-        values, lower = np.asarray(summary[chosen_by], np.float32), chosen_by in metrics.LOWER_IS_BETTER
+        values = np.asarray(summary[chosen_by], np.float32)
         if (np.isnan(values) & np.isfinite(summary["loss"])).any():
             raise NonFiniteError(f"valid {chosen_by} is not finite at step {step}; is every class in valid?")
         stopped = stopped | self._has_diverged()
-        for replica in np.flatnonzero(np.isnan(values) | (lower & np.isinf(values))):
+        for replica in np.flatnonzero(np.isnan(values) | (np.isinf(values) & (self._sign < 0))):
             if not stopped[replica]:
                 self._mark_diverged(replica, step, f"valid {chosen_by}", values[replica])
-        score = np.where(stopped | self._has_diverged(), -np.inf, -values if lower else values).astype(np.float32)
+        score = np.where(stopped | self._has_diverged(), -np.inf, self._sign * values).astype(np.float32)
         score = meshes.put(score, self._mesh, meshes.STATE)
         best = self._update_best(best, score, state.step, params, model_state)
         if watch:

@@ -52,15 +52,15 @@ def write_gtzan(folder: pathlib.Path, tracks: int) -> None:
 
 def read_windows(folder: str, kind: str, batches: int) -> None:
     """Reads 3 s windows by one source; prints examples/s and the process's peak memory in bytes."""
-    from audiojax.data import splits
     from audiojax.data.open import open_source
+    from audiojax.data.protocol import make_parts
 
     prepared = find("gtzan", "noise", pathlib.Path(folder))
     config = common.base()
     config.run.source, data = kind, config.data
     data.segment.seconds = 3.0
     protocol = dict(train="all", valid="all", test="all", unit="group", valid_fraction=0.15, test_fraction=0.3)
-    parts, *_ = splits.make_parts(prepared, protocol, data)
+    parts, *_ = make_parts(prepared, protocol, data)
     mesh = meshes.make_mesh(1, BATCH, cpu_devices=1)
     source = open_source(config, prepared, parts, mesh)
     arrays, examples = source.data("train"), len(parts["train"].id)

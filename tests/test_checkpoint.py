@@ -73,14 +73,14 @@ def test_the_newest_are_kept_each_with_a_manifest_of_all_its_files(two):
 
 
 def test_any_flipped_bit_is_seen(folder):
-    for number, path in enumerate(checkpoint.files(folder / "3")):
+    for number, name in enumerate(checkpoint.fingerprints(folder / "3")):
+        path = folder / "3" / name
         whole, bits = path.read_bytes(), 8 * path.stat().st_size
         if path.name == MANIFEST:
             continue  # A bit of its white space changes nothing.
         for bit in {0, bits - 1, number * 7919 % bits}:
             flip(path, bit)
-            name = path.relative_to(folder / "3")
-            assert checkpoint.damage(folder / "3") == f"{name} has changed since it was written"
+            assert checkpoint.damage(folder / "3").startswith(f"{name} is missing or has changed")
             path.write_bytes(whole)
     assert checkpoint.damage(folder / "3") is None
 

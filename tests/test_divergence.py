@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from audiojax import evaluate, names, state, train, trained
-from audiojax.data import splits
+from audiojax.data.windows import Part
 from audiojax.errors import ConfigError, Interrupted, NonFiniteError, RunError
 from audiojax.recipes import single
 from audiojax.tasks import supervised
@@ -182,8 +182,8 @@ def test_first_weights_are_those_that_validation_chose_or_the_newest():
 @pytest.mark.parametrize(
     ("saved", "sentence"),
     [
-        (weights(1, width=4), "start_from=RUN is of another network: Dense_0.bias is (4,) there and (3,) here; take"),
-        (weights(2), "start_from=RUN has 2 replicas and this run 3; set replicas=2, or take a run of a single one."),
+        (weights(1, width=4), "start_from=RUN has another network: Dense_0.bias is (4,) there and (3,) here; take"),
+        (weights(2), "start_from=RUN has 2 replicas and this run 3; set replicas=2, or take a run with one replica."),
         (weights(3, score=-np.inf, value=np.nan), "start_from=RUN: the newest weights of replica 0 are not finite"),
     ],
 )
@@ -232,19 +232,21 @@ def test_a_million_replicas_are_refused_before_anything_is_made_for_them(data_di
 def test_a_replica_without_scores_has_no_metrics(data_dir):
     rng = np.random.default_rng(0)
     score = rng.random((3, 40, 4)).astype(np.float32)
-    part = splits.Part(
+    part = Part(
         "test", 1, **{name: np.arange(40).astype(str) for name in ("id", "group", "subset")},
         **{name: np.zeros(40, int) for name in ("offset", "start", "length", "weight")}, label=np.arange(40) % 4,
         digest=np.zeros((40, 16), np.uint8),
     )  # fmt: skip
-    scores = evaluate.Scores(score, score[..., 0])
-    assert evaluate.without(scores, np.zeros(3, bool)) is scores
+    scores, task = {"score": score, "loss": score[..., 0]}, supervised.Task
+    jax.tree.map(np.testing.assert_array_equal, evaluate.without(scores, np.zeros(3, bool)), scores)
     blank = evaluate.without(scores, np.array([False, True, False]))
     assert evaluate.has_scores(blank).tolist() == [True, False, True]
-    whole, without = evaluate.report(part, scores).summary, evaluate.report(part, blank).summary
+    whole, without = (evaluate.report(task, part, found).summary for found in (scores, blank))
     for name, values in without.items():
         assert values[0] == whole[name][0] and values[2] == whole[name][2] and np.isnan(values[1])
-    assert all(np.isnan(of[1]).all() and np.isfinite(of[0]).all() for of in evaluate.intervals(part, blank).values())
+    assert all(
+        np.isnan(of[1]).all() and np.isfinite(of[0]).all() for of in evaluate.intervals(task, part, blank).values()
+    )
 
 
 def test_a_part_without_any_finite_scores_is_an_error(data_dir, tmp_path, monkeypatch):

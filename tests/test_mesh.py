@@ -104,6 +104,21 @@ except Exception as error:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again_by_0", "by_0"]
 
 
+def test_processes_put_their_blocks_into_global_arrays():
+    code = """
+import numpy as np
+devices, whole = mesh.make_mesh(2, 4, 2), np.arange(3 * 2 * 4 * 5).reshape(3, 2, 4, 5)
+block = mesh.local_block(whole.shape[:3], devices, mesh.TRAIN)
+assert whole[block].size < whole.size
+[out] = mesh.put_block([whole[block]], block, whole.shape[:3], devices, mesh.TRAIN)
+assert out.shape == whole.shape
+for shard in out.addressable_shards:
+    np.testing.assert_array_equal(np.asarray(shard.data), whole[shard.index])
+"""
+    for done in in_processes(code, cpu_devices=2):
+        assert done.returncode == 0, done.stderr
+
+
 def test_alone_a_process_has_its_own_word():
     value = {"step": (1, 2)}
     assert mesh.from_first(value) is value

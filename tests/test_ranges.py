@@ -77,7 +77,7 @@ def refusal(config: dict) -> str:
 @pytest.mark.parametrize(("study", "row"), ROWS)
 def test_every_key_has_a_range_and_every_row_is_within(study, row):
     config = STUDIES[study].get_config(row)
-    unknown = [key for key, _ in ranges.settings(config.to_dict()) if ranges.range_of(key) is None]
+    unknown = [key for key, _ in ranges.list_settings(config.to_dict()) if ranges.range_of(key) is None]
     assert not unknown, f"add to audiojax/ranges.py the ranges of {unknown}"
     ranges.check(config)
 
@@ -164,7 +164,6 @@ REFUSED = {
         ({"name": "spec_augment", "time_masks": -1},),
         ({"name": "flip_polarity", "probability": 1.1},),
         ({"name": "roll", "steps": 3, "stride": 1}, {"name": "roll", "steps": 2.5, "stride": 1}),
-        ({"name": "noise", "low_db": 20, "high_db": 10}, {"name": "noise", "low_db": 10, "high_db": 20}),
     ],
     "grid": [
         None,
@@ -197,12 +196,6 @@ def test_values_out_of_range_are_refused_by_key_value_and_range(key):
         ("rit_nsynth", "optimised", {"model__head": "averge"}, "model.head='averge' must be 'average' or 'flatten'."),
         ("fagan_gtzan", "cnn1d_gap", {"frontend__mels": 0}, "frontend.mels=0 must be at least 1"),
         ("fagan_gtzan", "cnn1d_gap", {"frontend__top_db": -1.0}, "frontend.top_db=-1.0 must be at least 0 and finite"),
-        (
-            "fagan_gtzan",
-            "cnn1d_gap",
-            {"frontend__low_hz": 12_000.0},
-            "must be at most 11025.0, half of frontend.sample",
-        ),
         ("fagan_gtzan", "cnn1d_gap", {"frontend__hop_samples": 2000}, "must be at most frontend.n_fft=1024."),
         ("fagan_gtzan", "cnn1d_gap", {"model__stages": (("conv", 0, 3, 1),)}, "model.stages.conv=0 must be at least 1"),
         ("fagan_gtzan", "cnn1d_gap", {"model__stages": (("dropout", 1.0),)}, "model.stages.dropout=1.0 must be at"),

@@ -170,6 +170,7 @@ def test_subsets_are_scored_apart(data_dir, tmp_path):
         data__variant="stand_in",
         data__subset_weights={"unverified": 0.5},
         model__stages=(("image",), ("conv", 4, 3, 2), ("average",)),
+        run__first_layer=True,
         **dict(frontend__hop_samples=2048, epochs=0.0, steps=2, eval_every=2),
     )
     result = single.run(config, tmp_path / "run", None, data_dir)

@@ -161,7 +161,7 @@ def test_every_recipe_locks_its_folder(tmp_path):
 
 
 def test_neutral_values_are_those_that_configs_begin_with():
-    """A new key whose neutral value is not empty must be added to `runs.NEUTRAL`."""
+    """A new key whose neutral value is not empty must be added to `runs.NEUTRAL`, one of `run` to `runs.RUN`."""
     config, values = common.base().to_dict(), {}
     for key in command_line.flat_keys(common.base()):
         value = config
@@ -170,6 +170,7 @@ def test_neutral_values_are_those_that_configs_begin_with():
         if value and not isinstance(value, dict) and not key.startswith("run."):
             values[key] = value
     assert values == runs.NEUTRAL
+    assert config["run"] == runs.RUN
 
 
 def written(config, folder, change=lambda config: None):
@@ -195,7 +196,8 @@ def test_a_folder_of_an_earlier_version_is_continued(tmp_path):
 
     written(small_li(), tmp_path, earlier)
     runs.check_owner(tmp_path, small_li().to_dict())
-    assert runs.read_config(tmp_path)["run"] == {"cpu_devices": 4, "keep": 3, "steps_per_call": 8, "source": "stream"}
+    moved = {"cpu_devices": 4, "keep": 3, "steps_per_call": 8, "source": "stream"}
+    assert runs.read_config(tmp_path)["run"] == runs.RUN | moved
     with pytest.raises(RunError, match="dtype='float32' \\(now 'bfloat16'\\)"):
         runs.check_owner(tmp_path, small_li(dtype="bfloat16").to_dict())
 

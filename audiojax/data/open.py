@@ -9,7 +9,9 @@ import jax
 from audiojax import console
 from audiojax import mesh as meshes
 from audiojax.data import prepared as prepared_data
-from audiojax.data import release, resident, splits
+from audiojax.data import release, resident
+from audiojax.data.protocol import check_leaks, make_parts
+from audiojax.data.windows import Part
 from audiojax.errors import ConfigError, DataError
 
 
@@ -54,7 +56,7 @@ def open_data(config, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> p
     return prepared
 
 
-def open_parts(config, data, prepared: prepared_data.Prepared) -> tuple[dict[str, splits.Part], list[str], list[str]]:
+def open_parts(config, data, prepared: prepared_data.Prepared) -> tuple[dict[str, Part], list[str], list[str]]:
     """Cuts the data by the config's protocol and checks the cut for leaks.
 
     Args:
@@ -70,9 +72,9 @@ def open_parts(config, data, prepared: prepared_data.Prepared) -> tuple[dict[str
         known = ", ".join(data.protocols)
         raise ConfigError(f"protocol={config.protocol!r} is unknown; protocols: {known}.")
     protocol = data.protocols[config.protocol]
-    parts, classes, notes = splits.make_parts(prepared, protocol, data)
+    parts, classes, notes = make_parts(prepared, protocol, data)
     apart = ("segment",) if protocol.get("unit") == "segment" else ("id",)
-    splits.check_leaks(parts, ("id", "group") if config.protocol == "honest" else apart)
+    check_leaks(parts, ("id", "group") if config.protocol == "honest" else apart)
     for note in notes:
         console.say(note)
     sizes = ", ".join(f"{name} {len(part.id):,} ({part.split})" for name, part in parts.items())
@@ -80,7 +82,7 @@ def open_parts(config, data, prepared: prepared_data.Prepared) -> tuple[dict[str
     return parts, classes, notes
 
 
-def open_source(config, prepared: prepared_data.Prepared, parts: dict[str, splits.Part], mesh: jax.sharding.Mesh):
+def open_source(config, prepared: prepared_data.Prepared, parts: dict[str, Part], mesh: jax.sharding.Mesh):
     """The source that run.source asks for; "auto" is "resident" where the data fits in device memory."""
     kind = config.run.source
     pad = config.data.segment.pad if any((part.length < part.steps).any() for part in parts.values()) else "none"

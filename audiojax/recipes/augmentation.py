@@ -6,7 +6,8 @@ import time
 import numpy as np
 
 from audiojax import console, experiment, runs, trained
-from audiojax.data import extended, splits
+from audiojax.data import extended
+from audiojax.data.windows import Part, cut_windows, join, select
 from audiojax.errors import ConfigError
 from audiojax.recipes import gan
 
@@ -60,36 +61,29 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     return runs.close_folder(writer, workdir, result)
 
 
-def enlarge(
-    config, data: experiment.Data, generator: trained.Trained
-) -> tuple[extended.Extended, dict[str, splits.Part]]:
+def enlarge(config, data: experiment.Data, generator: trained.Trained) -> tuple[extended.Extended, dict[str, Part]]:
     """The data extended by generated clips, and the training windows of each of `ARMS`."""
     real, samples = data.parts["train"], generator.result["generates"]["samples"]
     wanted_K = np.bincount(real.label, minlength=len(data.classes))
-    one = splits.cut_windows(clip_of(real, samples), data.prepared, config.data.segment)
+    one = cut_windows(clip_of(real, samples), data.prepared, config.data.segment)
     label_N = np.repeat(np.arange(len(wanted_K)), -(-wanted_K // len(one.id)))
     console.say(f"{config.row}: {len(label_N):,} clips to generate")
     audio_NT = gan.generate(
         generator.task, generator.best.params, generator.best.model_state, np.arange(len(label_N)), label_N, samples
     )
     whole, clips = extended.extend(data.prepared, real.split, audio_NT, label_N, data.classes, gan.GENERATED)
-    windows = splits.cut_windows(clips, whole, config.data.segment)
+    windows = cut_windows(clips, whole, config.data.segment)
     kept = [np.flatnonzero(windows.label == k)[:count] for k, count in enumerate(wanted_K)]
-    generated = splits.select(windows, np.concatenate(kept))
-    return whole, dict(zip(ARMS, (real, joined(real, real), joined(real, generated))))
+    generated = select(windows, np.concatenate(kept))
+    return whole, dict(zip(ARMS, (real, join(real, real), join(real, generated))))
 
 
-def clip_of(part: splits.Part, samples: int) -> splits.Part:
+def clip_of(part: Part, samples: int) -> Part:
     """One clip of this length, whose windows can be counted."""
-    return splits.select(part, np.arange(1))._replace(length=np.array([samples], np.int32))
+    return select(part, np.arange(1))._replace(length=np.array([samples], np.int32))
 
 
-def joined(one: splits.Part, other: splits.Part) -> splits.Part:
-    """The examples of two parts of the same split."""
-    return splits.Part(one.split, one.steps, *(np.concatenate(both) for both in zip(one[2:], other[2:])))
-
-
-def table(audit: dict, train: dict[str, splits.Part]) -> dict:
+def table(audit: dict, train: dict[str, Part]) -> dict:
     """Mean and standard deviation over seeds of the accuracies of each arm."""
 
     def cell(values: list[float]) -> str:

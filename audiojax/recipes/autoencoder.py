@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 
 from audiojax import experiment
-from audiojax.data.splits import select
+from audiojax.data.windows import select
 from audiojax.writer import Writer
 
 SHOWN = 6  # reconstructions

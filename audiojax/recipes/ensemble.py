@@ -6,10 +6,11 @@ import time
 import numpy as np
 import scipy.special
 
-from audiojax import experiment, losses, runs
-from audiojax.data.splits import Part
+from audiojax import experiment, runs
+from audiojax.data.windows import Part
 from audiojax.errors import ConfigError, RunError
-from audiojax.evaluate import Scores
+from audiojax.evaluate import Outputs
+from audiojax.tasks.supervised import outputs_of
 from audiojax.writer import read_arrays
 
 MEANS = ("arithmetic", "geometric", "weighted")
@@ -47,9 +48,9 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     if config.recipe.mean == "weighted":
         weight_M = fit_weights(member_MNK["valid"], parts["valid"].label)
 
-    def scores_of(name: str) -> Scores:
+    def scores_of(name: str) -> Outputs:
         score_NK = mean(member_MNK[name], weight_M, config.recipe.mean == "geometric", parts[name].label.ndim == 2)
-        return Scores(score_NK[None], losses.of_probabilities(config.task.loss, score_NK, parts[name].label)[None])
+        return outputs_of(config.task.loss, score_NK, parts[name].label)
 
     writer.begin(0)
     prepare_s = time.perf_counter() - started_s

@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from audiojax import console, evaluate, experiment, frontend, metrics, runs, trained
+from audiojax import console, experiment, frontend, metrics, runs, trained
 from audiojax import mesh as meshes
-from audiojax.data import extended, splits
+from audiojax.data import extended
 from audiojax.data.open import open_parts, open_source
 from audiojax.data.prepared import Prepared
-from audiojax.evaluate import Evaluator, Scores
+from audiojax.data.windows import Part, cut_windows
+from audiojax.evaluate import Evaluator, Outputs
+from audiojax.tasks.supervised import clips
 from audiojax.writer import Writer
 
 GENERATED = "generated"  # subset of generated clips
@@ -138,7 +140,7 @@ def judge(
     scores = score(judging, whole, {name: own[name] for name in ("generated", "train", "test")})
     found = {name: clip_scores(own[name], of) for name, of in scores.items()}
     right = {name: float((score_MK.argmax(1) == label_M).mean()) for name, (label_M, score_MK) in found.items()}
-    logits = {name: np.log(np.maximum(of.score[0], 1e-7)) for name, of in scores.items()}
+    logits = {name: np.log(np.maximum(of["score"][0], 1e-7)) for name, of in scores.items()}
     taught = teach(judging, whole, own, folder) if len(data.classes) > 1 else None
 
     mean_D, deviation_D = (f(embedding["train"], axis=(0, 1)) for f in (np.mean, np.std))
@@ -173,17 +175,15 @@ def judge(
     return {"test": test_metrics, "tables": {title: {"header": ["", "generated", "real"], "lines": table}}}
 
 
-def judge_parts(
-    judging: trained.Trained, whole: Prepared, generated: splits.Part, classes: list[str]
-) -> dict[str, splits.Part]:
+def judge_parts(judging: trained.Trained, whole: Prepared, generated: Part, classes: list[str]) -> dict[str, Part]:
     """The judge's train, valid and test, and its windows of the generated clips. classes: of generated.label."""
     section = judging.config.data
     parts, own, _ = open_parts(judging.config, section, whole)
     label = np.array([own.index(name) for name in classes], np.int32)[generated.label]
-    return parts | {"generated": splits.cut_windows(generated._replace(label=label), whole, section.segment)}
+    return parts | {"generated": cut_windows(generated._replace(label=label), whole, section.segment)}
 
 
-def score(judging: trained.Trained, prepared: Prepared, parts: dict[str, splits.Part]) -> dict[str, Scores]:
+def score(judging: trained.Trained, prepared: Prepared, parts: dict[str, Part]) -> dict[str, Outputs]:
     """The judge's scores of parts."""
     config = judging.config
     mesh = meshes.make_mesh(config.replicas, config.batch_size, config.run.cpu_devices)
@@ -192,13 +192,13 @@ def score(judging: trained.Trained, prepared: Prepared, parts: dict[str, splits.
     return {name: evaluator.scores(name, judging.best.params, judging.best.model_state) for name in parts}
 
 
-def clip_scores(part: splits.Part, scores: Scores) -> tuple[np.ndarray, np.ndarray]:
+def clip_scores(part: Part, scores: Outputs) -> tuple[np.ndarray, np.ndarray]:
     """Label [M] and probabilities [M, classes] of each clip, of the first replica."""
-    row_M, score_MK = evaluate.clips(part, scores)
+    row_M, score_MK = clips(part, scores)
     return part.label[row_M], score_MK
 
 
-def teach(judging: trained.Trained, whole: Prepared, own: dict[str, splits.Part], folder: pathlib.Path) -> float:
+def teach(judging: trained.Trained, whole: Prepared, own: dict[str, Part], folder: pathlib.Path) -> float:
     """Accuracy on real test clips of the judge's network, trained on generated clips alone."""
     config = judging.config.copy_and_resolve_references()
     config.start_from = ""  # Those weights may come from real clips.
@@ -210,7 +210,7 @@ def teach(judging: trained.Trained, whole: Prepared, own: dict[str, splits.Part]
     return float((score_MK.argmax(1) == label_M).mean())
 
 
-def read(prepared: Prepared, part: splits.Part) -> np.ndarray:
+def read(prepared: Prepared, part: Part) -> np.ndarray:
     """A part's windows, padded with zeros: int16 [N, T]."""
     inputs, audio_NT = prepared.inputs(part.split), np.zeros((len(part.id), part.steps), np.int16)
     for row, start, length in zip(audio_NT, part.start, part.length):

@@ -10,7 +10,8 @@ import sklearn.semi_supervised
 
 from audiojax import console, experiment, runs
 from audiojax import mesh as meshes
-from audiojax.data import labels, splits
+from audiojax.data import labels
+from audiojax.data.protocol import HIDDEN
 from audiojax.errors import ConfigError, RunError
 from audiojax.writer import read_arrays
 
@@ -112,7 +113,7 @@ def true_labels(config, data: experiment.Data, id_N: np.ndarray) -> np.ndarray:
     elif config.data.hide.share:
         index = data.prepared.index(data.parts["train"].split)
         trusted = zip(index.id, index.label, index.subset)
-        truth = {clip: data.prepared.classes[label] for clip, label, subset in trusted if subset != splits.HIDDEN}
+        truth = {clip: data.prepared.classes[label] for clip, label, subset in trusted if subset != HIDDEN}
     return np.array([data.classes.index(truth[clip]) if clip in truth else -1 for clip in id_N])
 
 

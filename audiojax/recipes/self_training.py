@@ -8,12 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from audiojax import console, evaluate, experiment, metrics, runs
+from audiojax import console, evaluate, experiment, names, runs
 from audiojax import mesh as meshes
-from audiojax.data import labels, splits
+from audiojax.data import labels
+from audiojax.data.protocol import make_parts, relabel
+from audiojax.data.windows import Part, select
 from audiojax.errors import ConfigError, NonFiniteError
-from audiojax.evaluate import Scores
+from audiojax.evaluate import Outputs
 from audiojax.recipes import single
+from audiojax.tasks.supervised import clips
 from audiojax.writer import read_arrays
 
 PSEUDO = "pseudo"  # subset of clips with predicted labels
@@ -29,8 +32,8 @@ class Seed(NamedTuple):
 
     config: object
     data: experiment.Data
-    whole: splits.Part
-    pool: splits.Part
+    whole: Part
+    pool: Part
     folder: pathlib.Path
 
     def iteration(self, number: int) -> pathlib.Path:
@@ -77,7 +80,7 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     if data.prepared.multi_label:
         raise ConfigError(f"self_training is for single labels, and {data.prepared.name} has several a clip.")
     whole = all_clips(config, data)
-    pool = splits.select(whole, ~np.isin(whole.id, data.parts["train"].id))
+    pool = select(whole, ~np.isin(whole.id, data.parts["train"].id))
     if not len(pool.id):
         data.notes.append("train has no clip left that self-training could label")
     writer.begin(0)
@@ -97,17 +100,17 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
             chosen.append(None)
             best_step.append(0)
             continue
-        best = metrics.best([line["valid"] for line in lines], config.select)
+        best = names.task(config.task.name).best([line["valid"] for line in lines], config.select)
         fitted = iterate(seed, best)  # reads the weights of that finished iteration
-        names = {"train": "labelled", "valid": "valid", "test": "test"}
-        chosen.append({name: fitted.scores(own_name) for name, own_name in names.items()})
+        parts = {"train": "labelled", "valid": "valid", "test": "test"}
+        chosen.append({name: fitted.scores(part) for name, part in parts.items()})
         tables[f"Iterations of seed {own.seed}; chosen: {best + 1}"] = {
             "header": HEADER,
             "lines": [line["trace"] for line in lines],
         }
         trained.append(experiment.training(seed.config, fitted))
         best_step += trained[-1]["best_step"]
-        if len(trained) == 1:
+        if len(trained) == 1 and config.run.first_layer:
             single.leave_first_layer(fitted, writer)
         for name in lines[0]["time_s"]:
             time_s[name] = time_s.get(name, 0.0) + sum(line["time_s"][name] for line in lines)
@@ -115,19 +118,21 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
         raise error
     scored = next(scores for scores in chosen if scores)
     blank = {name: evaluate.without(scores, np.ones(1, bool)) for name, scores in scored.items()}
-    together = lambda each: None if each[0] is None else np.concatenate(each)
-    scores_of = lambda name: Scores(*map(together, zip(*((scores or blank)[name] for scores in chosen))))
+
+    def scores_of(name: str) -> Outputs:
+        return {key: np.concatenate([(scores or blank)[name][key] for scores in chosen]) for key in blank[name]}
+
     result = experiment.facts(config, data) | trained[0] | experiment.judge(config, data.parts, scores_of, writer)
     result |= {"best_step": best_step, "diverged": diverged, "tables": tables, "time_s": time_s}
     result["unlabelled"] = len(pool.id)
     return runs.close_folder(writer, workdir, result)
 
 
-def all_clips(config, data: experiment.Data) -> splits.Part:
+def all_clips(config, data: experiment.Data) -> Part:
     """The training clips without data.label_file and data.subset_weights."""
     section = config.data.copy_and_resolve_references().unlock()
     section.label_file, section.subset_weights = "", {}
-    parts, *_ = splits.make_parts(data.prepared, section.protocols[config.protocol], section)
+    parts, *_ = make_parts(data.prepared, section.protocols[config.protocol], section)
     return parts["train"]
 
 
@@ -150,7 +155,7 @@ def train(seed: Seed) -> tuple[list[dict], NonFiniteError | None]:
                 return lines, error
         lines.append(line)
         # Only the best iteration and the newest, from which the next one starts, keep their weights.
-        best = metrics.best([line["valid"] for line in lines], config.select)
+        best = names.task(config.task.name).best([line["valid"] for line in lines], config.select)
         old = [seed.iteration(other) / "checkpoints" for other in set(range(number)) - {best}]
         meshes.by_first(lambda old=old: [shutil.rmtree(path, ignore_errors=True) for path in old])
     return lines, None
@@ -196,7 +201,7 @@ def iterate(seed: Seed, number: int) -> experiment.Fitted:
     """Trains an iteration on its label file, from its newest checkpoint or the weights of the iteration before."""
     folder, config = seed.iteration(number), seed.config
     table = labels.read(folder / runs.LABELS, seed.data.classes)
-    part, _ = splits.relabel(seed.whole, table, seed.data.classes, folder / runs.LABELS)
+    part, _ = relabel(seed.whole, table, seed.data.classes, folder / runs.LABELS)
     parts = {"train": part, "labelled": seed.data.parts["train"]}
     parts |= {name: seed.data.parts[name] for name in ("valid", "test")}
     parts |= {"pool": seed.pool} if len(seed.pool.id) else {}
@@ -212,8 +217,8 @@ def finish(seed: Seed, number: int, fitted: experiment.Fitted) -> dict:
     writer = runs.open_writer(config, seed.iteration(number))
     summary = {name: trainer.evaluator.report(name, fitted.scores(name)).summary for name in ("train", "valid")}
     if len(seed.pool.id):
-        first, score_MK = evaluate.clips(seed.pool, fitted.scores("pool"))
-        writer.predictions("pool", splits.select(seed.pool, first), score_MK[None])
+        first, score_MK = clips(seed.pool, fitted.scores("pool"))
+        writer.predictions("pool", select(seed.pool, first), score_MK[None])
     accuracy = lambda name: f"{summary[name].get('accuracy_group', summary[name]['accuracy'])[0]:.4f}"
     id_N = fitted.data.parts["train"].id
     epoch = trainer.best_steps(fitted.best)[0] * config.batch_size / len(id_N)

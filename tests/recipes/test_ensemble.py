@@ -7,7 +7,7 @@ import pytest
 import sklearn.metrics
 
 from audiojax import study, trained
-from audiojax.data.splits import Part
+from audiojax.data.windows import Part
 from audiojax.errors import ConfigError, RunError
 from audiojax.recipes import ensemble, single
 from configs import beyond_audioset

@@ -12,7 +12,7 @@ import scipy.io.wavfile
 
 from audiojax import experiment, trained
 from audiojax.cli import generate
-from audiojax.data import splits
+from audiojax.data.windows import select
 from audiojax.errors import ConfigError, RunError
 from audiojax.recipes import augmentation, gan, single
 from audiojax.tasks.gan import Task
@@ -136,9 +136,9 @@ def test_clips_join_the_training_of_an_lstm_and_nothing_else(table, data_dir, tm
         with np.load(folder / "predictions" / f"{split}.npz") as arrays:
             assert not any(clip.startswith("generated") for clip in arrays["id"])
     whole, train = augmentation.enlarge(config, data, trained.load(table / "gan_log_mel" / "honest" / "split_0"))
-    generated = splits.select(train["generated"], train["generated"].subset == "generated")
+    generated = select(train["generated"], train["generated"].subset == "generated")
     np.testing.assert_array_equal(np.bincount(generated.label), np.bincount(real.label))
-    first = gan.read(whole, splits.select(generated, slice(0, 1)))[0]
+    first = gan.read(whole, select(generated, slice(0, 1)))[0]
     assert first.any()
 
 

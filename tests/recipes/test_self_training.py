@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from audiojax import experiment
-from audiojax.data import labels, splits, store
+from audiojax.data import labels, store
 from audiojax.data.prepared import Prepared, folder_of
+from audiojax.data.windows import select
 from audiojax.errors import ConfigError, NonFiniteError
 from audiojax.recipes import self_training, single
 from tests.conftest import ROOT, config_of
@@ -203,7 +204,7 @@ def test_labels_that_the_network_agrees_with_are_right(finished, data_dir, tmp_p
     config = small(recipe__agreeing=True, recipe__lower=(0.0, 0.0), recipe__upper=1.0)
     data = experiment.open_run(config, tmp_path, None, data_dir)
     whole = self_training.all_clips(config, data)
-    pool = splits.select(whole, whole.subset == "unverified")
+    pool = select(whole, whole.subset == "unverified")
     seed = self_training.Seed(config, data, whole, pool, workdir / "seed_0")
     added = [row for row in self_training.choose(seed, 1) if row["subset"] == "pseudo"]
     own = {clip: result["classes"][label] for clip, label in zip(pool.id, pool.label)}
