@@ -10,6 +10,7 @@ import pytest
 
 from audiojax import names
 from audiojax.models import layers
+from audiojax.ops import pool
 from audiojax.tasks.network import build_model
 from tests.conftest import config_of
 
@@ -142,7 +143,7 @@ def test_every_kind_of_stage_gives_finite_logits_and_gradients(stages):
 def test_max_pool_equals_flax_and_drops_the_remainder(shape):
     x = jax.random.normal(jax.random.key(0), shape)
     window = (4,) * (len(shape) - 2)
-    np.testing.assert_array_equal(layers.max_pool(x, 4), flax.linen.max_pool(x, window, strides=window))
+    np.testing.assert_array_equal(pool.max_pool(x, 4), flax.linen.max_pool(x, window, strides=window))
 
 
 @pytest.mark.parametrize(("steps", "stages"), [(501, 1), (130, 3)])
@@ -160,7 +161,7 @@ def test_gradients_through_pools_are_those_of_flax_in_a_compiled_network(steps, 
         return (logits**2).sum()
 
     grads = jax.jit(jax.grad(squares))(variables["params"])
-    monkeypatch.setattr(layers, "max_pool", lambda x, width: flax.linen.max_pool(x, (width,), (width,)))
+    monkeypatch.setattr(pool, "max_pool", lambda x, width: flax.linen.max_pool(x, (width,), (width,)))
     expected = jax.jit(jax.grad(lambda params: squares(params)))(variables["params"])
     close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * np.abs(b).max())
     jax.tree.map(close, grads, expected)
