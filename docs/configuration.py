@@ -82,7 +82,9 @@ def set_by() -> dict[str, set[str]]:
     found = {}
     for path in sorted((ROOT / "configs").glob("[!_]*_*.py")):
         study = importlib.import_module(f"configs.{path.stem}")
-        found[path.stem] = {key for name in study.ROWS for key, _ in ranges.settings(study.get_config(name).to_dict())}
+        found[path.stem] = {
+            key for name in study.ROWS for key, _ in ranges.list_settings(study.get_config(name).to_dict())
+        }
     return found
 
 

@@ -21,7 +21,7 @@ def test_the_page_of_keys_is_what_the_configs_say():
 def test_every_key_of_every_study_is_on_the_page_of_keys():
     text = configuration.page()
     base = importlib.import_module("configs.common").base().to_dict()
-    assert not [key for key, _ in ranges.settings(base) if f"| `{key}` |" not in text]
+    assert not [key for key, _ in ranges.list_settings(base) if f"| `{key}` |" not in text]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -42,7 +42,7 @@ def test_rows_and_keys_of_commands_exist(page):
         rows = [row] if row else [name for given in re.findall(r"--rows=(\S+)", command) for name in given.split(",")]
         assert set(rows) <= {*module.ROWS}, command
         configs = [module.get_config(name).to_dict() for name in rows or module.ROWS]
-        known = {key for config in configs for key, _ in ranges.settings(config)}
+        known = {key for config in configs for key, _ in ranges.list_settings(config)}
         assert not [key for key in re.findall(r"--config\.([\w.]+)=", command) if key not in known], command
 
 
