@@ -201,7 +201,7 @@ def test_what_cannot_be_started_from_is_said(reference, data_dir, tmp_path):
     refused(RunError, "start_from=.*nowhere is no folder of a run", start_from=str(tmp_path / "nowhere"))
     assert not (tmp_path / "nowhere").exists()
     of = dict(start_from=str(reference))
-    network = r"is of another network: Dense_0.bias is \(32,\) there and \(16,\) here"
+    network = r"has another network: Dense_0.bias is \(32,\) there and \(16,\) here"
     refused(ConfigError, network, model__hidden=(16,), **of)
     unfinished = tmp_path / "unfinished"
     unfinished.mkdir()

@@ -170,9 +170,9 @@ def test_a_file_elsewhere_trains_its_own_rows(data_dir, tmp_path):
     text = (ROOT / "configs" / "li_audioset.py").read_text()
     path = tmp_path / "li_audioset.py"
     path.write_text(text + "\n\nfor settings in ROWS.values():\n    settings['overrides'] |= {'optim': {'lr': 0.25}}\n")
-    study = config_file.load(path)
+    file = config_file.load(path)
     chosen = ALL | {"rows": ["fc1"], "protocols": ["paper"]}
-    study.run(study, config_file.config_of(study), SMALL, chosen, 1, tmp_path / "runs", None, data_dir)
+    study.run(file, config_file.config_of(file), SMALL, chosen, 1, tmp_path / "runs", None, data_dir)
     config = json.loads((tmp_path / "runs" / "fc1" / "paper" / "split_0" / "config.json").read_text())
     assert config["optim"]["lr"] == 0.25 and config["study"] == "li_audioset"
     assert f"--config={path}:fc1" in (tmp_path / "runs" / "report.html").read_text()
