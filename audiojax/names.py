@@ -10,7 +10,7 @@ from types import ModuleType
 from audiojax.errors import ConfigError
 
 SHARED = {  # modules that serve the others of their package
-    "models": ("layers", "convolution_layers", "recurrent_layers", "recurrent_kernels"),
+    "models": ("layers",),
     "data.datasets": ("base", "synthesiser"),
     "recipes": ("table",),
 }

@@ -1,4 +1,4 @@
-"""Conditional GANs of sequences: the Wang study's, fully connected or of 1D convolutions, and what is done since."""
+"""Conditional GANs of sequences, fully connected or of 1D convolutions: the Wang study's, and newer ones."""
 
 import math
 
@@ -6,30 +6,33 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from audiojax.models import convolution_layers, layers
+from audiojax.models import layers
 
 
-class Model(nn.Module):
+class Model(layers.Network):
     """`generate`: noise and labels to features x_BTF; `discriminate`: x_BTF and labels to logits [B], real above 0.
 
-    generator_stages, discriminator_stages: in order, each a tuple of its name and its numbers:
-      ("dense", units): flattens what has steps.
-      ("steps", filters): generator alone, a dense layer to as many steps as the convolutions after it lengthen to T.
-      ("conv", filters, width, stride): generator: transposed, `stride` times as many steps, each of which sees `width`
-        of those before; discriminator: a convolution padded to ceil(T / stride).
-      ("average",): discriminator alone, the mean over the steps.
-    Each is followed by an activation: leaky ReLU of slope 0.2 in the discriminator, ReLU in the generator, there after
-    batch normalisation where `normalise`. The generator ends in a dense layer to all of x, or, where its last stage is
-    ("conv", width, stride), in that convolution to F channels; the discriminator in a dense layer to one logit.
-    label: how it is joined to the noise and to the discriminator's input: "one_hot", or "embedding" of `embedding`
-    numbers. projection: whether a linear map of the discriminator's last layer, another one a class, is added to its
-    logit (Miyato and Koyama 2018). spectral: whether its layers are divided by their greatest singular value (Miyato et
-    al. 2018). latent: numbers of the noise. sigmoid: whether both end in one, as the Wang study first tried.
+    A label joins the noise and the discriminator's input as a vector. The generator has batch normalisation where
+    `normalise`, then ReLU; the discriminator a leaky ReLU of slope 0.2.
+
+    Attributes:
+      latent: numbers of the noise.
+      label: "one_hot", or "embedding" for a learned vector of `embedding` numbers.
+      generator_stages, discriminator_stages: in order, each a tuple of a name and its numbers:
+        ("dense", units): flattens where there are steps.
+        ("steps", filters): generator alone, a dense layer to as many steps as the following convolutions lengthen to T.
+        ("conv", filters, width, stride): generator: a transposed convolution to `stride` times as many steps, each of
+          which sees `width` old ones; discriminator: a convolution padded to ceil(T / stride).
+        ("average",): discriminator alone, the mean over the steps.
+        The generator ends in a dense layer to all of x, or in a last stage ("conv", width, stride) to F channels. The
+        discriminator ends in a dense layer to one logit.
+      projection: whether a linear map of the discriminator's last layer, one for each class, is added to the logit
+        (Miyato and Koyama 2018).
+      spectral: whether the discriminator's kernels are divided by their largest singular value (Miyato et al. 2018).
+      sigmoid: whether both end in a sigmoid, as the Wang study first tried.
     """
 
     classes: int
-    dtype: jnp.dtype
-    kernel_init: str
     latent: int
     label: str
     embedding: int
@@ -44,128 +47,115 @@ class Model(nn.Module):
         if self.label not in ("one_hot", "embedding"):
             raise ValueError(f"label={self.label!r} must be 'one_hot' or 'embedding'")
         embedding = self.embedding if self.label == "embedding" else 0
-        shared = dict(
-            classes=self.classes,
-            embedding=embedding,
-            last_sigmoid=self.sigmoid,
-            kernel_init=self.kernel_init,
-            dtype=self.dtype,
-        )
-        self.generator = Generator(stages=self.generator_stages, normalise=self.normalise, **shared)
-        self.discriminator = Discriminator(
-            stages=self.discriminator_stages, spectral=self.spectral, projection=self.projection, **shared
-        )
+        shared = (self.dtype, self.kernel_init, self.classes, embedding, self.sigmoid)
+        self.generator = Generator(*shared, self.generator_stages, self.normalise)
+        self.discriminator = Discriminator(*shared, self.discriminator_stages, self.spectral, self.projection)
 
     def __call__(self, x_BTF: jax.Array, label_B: jax.Array, train: bool) -> jax.Array:
-        """Both in turn, on noise of zeros: what initialises them."""
+        """Runs both on noise of zeros, to initialise them."""
         noise_BL = jnp.zeros((len(x_BTF), self.latent))
         return self.discriminate(self.generate(noise_BL, label_B, x_BTF.shape[1:], train), label_B, train)
 
     def generate(self, noise_BL: jax.Array, label_B: jax.Array, shape: tuple[int, int], train: bool) -> jax.Array:
-        """Features x_BTF, float32, of `shape` (T, F)."""
+        """Returns float32 features x_BTF of `shape` (T, F)."""
         return self.generator(noise_BL, label_B, shape, train).astype(jnp.float32)
 
     def discriminate(self, x_BTF: jax.Array, label_B: jax.Array, train: bool) -> jax.Array:
-        """Logits [B], float32."""
+        """Returns float32 logits [B]."""
         return self.discriminator(x_BTF.astype(self.dtype), label_B, train).astype(jnp.float32)
 
 
-class Generator(nn.Module):
-    """Noise [B, L] and labels to x_BTF: see `Model`. embedding: its numbers, 0 for one-hot labels."""
+class Side(layers.Network):
+    """What both sides share. embedding: numbers of a label's vector, 0 for one-hot labels."""
 
     classes: int
     embedding: int
-    stages: tuple[tuple, ...]
-    normalise: bool
     last_sigmoid: bool
-    kernel_init: str
-    dtype: jnp.dtype
+    stages: tuple[tuple, ...]
+
+    def label_vectors(self, label_B: jax.Array) -> jax.Array:
+        if not self.embedding:
+            return jax.nn.one_hot(label_B, self.classes)
+        return nn.Embed(self.classes, self.embedding, name="label")(label_B)
+
+
+class Generator(Side):
+    """Noise [B, L] and labels to x_BTF: see `Model`."""
+
+    normalise: bool
 
     @nn.compact
     def __call__(self, noise_BL: jax.Array, label_B: jax.Array, shape: tuple[int, int], train: bool) -> jax.Array:
-        init = layers.initialiser(self.kernel_init)
-        dense = lambda units: layers.Dense(units, kernel_init=init, dtype=self.dtype)
-
         def activate(x):
-            norm = layers.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)
-            return nn.relu(norm(x) if self.normalise else x)
+            return nn.relu(self.batch_norm(x, train, momentum=0.9) if self.normalise else x)
 
-        steps = lengths(shape[0], [stage[-1] for stage in self.stages if stage[0] == "conv"])
-        label_BK = joinable(label_B, self.classes, self.embedding)
-        x = jnp.concatenate([noise_BL, label_BK], axis=-1).astype(self.dtype)
+        steps = [shape[0]]  # before the first convolution and after each; the last is cut to T
+        for stride in reversed([stage[-1] for stage in self.stages if stage[0] == "conv"]):
+            steps.insert(0, -(-steps[0] // stride))
+        x = jnp.concatenate([noise_BL, self.label_vectors(label_B)], axis=-1).astype(self.dtype)
         for name, *numbers in self.stages:
             match name, numbers:
                 case "dense", [units]:
-                    x = activate(dense(units)(x))
+                    x = activate(self.linear(units)(x))
                 case "steps", [filters]:
-                    x = activate(dense(steps[0] * filters)(x).reshape(len(x), steps.pop(0), filters))
+                    x = activate(self.linear(steps[0] * filters)(x).reshape(len(x), steps.pop(0), filters))
                 case "conv", [*filters, width, stride]:
-                    last = not filters
-                    convolution = convolution_layers.TransposedConv(
-                        shape[1] if last else filters[0], width, stride, init, self.dtype
-                    )
-                    x = convolution(x)[:, : steps.pop(0)]
-                    x = x if last else activate(x)
+                    [channels] = filters or [shape[1]]
+                    x = TransposedConv(self.dtype, self.kernel_init, channels, width, stride)(x)[:, : steps.pop(0)]
+                    x = activate(x) if filters else x
                 case _:
                     raise TypeError(f"there is no stage {(name, *numbers)} of a generator")
         if x.ndim == 2 or x.shape[1:] != shape:
-            x = dense(math.prod(shape))(x.reshape(len(x), -1)).reshape(len(x), *shape)
+            x = self.linear(math.prod(shape))(x.reshape(len(x), -1)).reshape(len(x), *shape)
         return nn.sigmoid(x) if self.last_sigmoid else x
 
 
-class Discriminator(nn.Module):
-    """x_BTF and labels to logits [B]: see `Model`. embedding: its numbers, 0 for one-hot labels."""
+class TransposedConv(layers.Network):
+    """Transposed convolution of width `width * stride`: x_BTF to [B, T * stride, features].
 
-    classes: int
-    embedding: int
-    stages: tuple[tuple, ...]
+    A convolution to stride * features channels, reshaped to steps (Shi et al. 2016). width: old steps that a new one
+    sees, odd.
+    """
+
+    features: int
+    width: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x_BTF: jax.Array) -> jax.Array:
+        x = self.conv(self.stride * self.features, (self.width,), use_bias=False)(x_BTF)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return (x.reshape(len(x), -1, self.features) + bias).astype(self.dtype)
+
+
+class Discriminator(Side):
+    """x_BTF and labels to logits [B]: see `Model`."""
+
     spectral: bool
     projection: bool
-    last_sigmoid: bool
-    kernel_init: str
-    dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, x: jax.Array, label_B: jax.Array, train: bool) -> jax.Array:
-        init = layers.initialiser(self.kernel_init)
-
         def linear(layer, x):
             return nn.SpectralNorm(layer)(x, update_stats=train) if self.spectral else layer(x)
 
-        def dense(units, x, **options):
-            return linear(layers.Dense(units, kernel_init=init, dtype=self.dtype, **options), x)
-
-        label_BK = joinable(label_B, self.classes, self.embedding).astype(self.dtype)
-        # Joined to the input of a linear layer, a label adds a linear map of itself to the layer's output.
-        joined = lambda units: layers.Dense(units, use_bias=False, kernel_init=init, dtype=self.dtype)(label_BK)
+        label_BK = self.label_vectors(label_B).astype(self.dtype)
+        # A label that joins a linear layer's input adds a linear map of itself to the output.
+        label_map = lambda units: self.linear(units, use_bias=False)(label_BK)
         for number, (name, *numbers) in enumerate(self.stages):
             match name, numbers:
                 case "dense", [units]:
-                    x = dense(units, x.reshape(len(x), -1))
-                    x = nn.leaky_relu(x + joined(units) if number == 0 else x, 0.2)
+                    x = linear(self.linear(units), x.reshape(len(x), -1))
+                    x = nn.leaky_relu(x + label_map(units) if number == 0 else x, 0.2)
                 case "conv", [filters, width, stride]:
-                    convolution = convolution_layers.Conv(filters, (width,), stride, kernel_init=init, dtype=self.dtype)
-                    x = linear(convolution, x)
-                    x = nn.leaky_relu(x + joined(filters)[:, None] if number == 0 else x, 0.2)
+                    x = linear(self.conv(filters, (width,), strides=stride), x)
+                    x = nn.leaky_relu(x + label_map(filters)[:, None] if number == 0 else x, 0.2)
                 case "average", []:
                     x = x.mean(1)
                 case _:
                     raise TypeError(f"there is no stage {(name, *numbers)} of a discriminator")
         x = x.reshape(len(x), -1)
-        logit_B = dense(1, x)[:, 0]
+        logit_B = linear(self.linear(1), x)[:, 0]
         if self.projection:
-            logit_B += (x * joined(x.shape[-1])).sum(-1)
+            logit_B += (x * label_map(x.shape[-1])).sum(-1)
         return nn.sigmoid(logit_B) if self.last_sigmoid else logit_B
-
-
-def joinable(label_B: jax.Array, classes: int, embedding: int) -> jax.Array:
-    """Labels as vectors, one-hot where `embedding` is 0; in a module that may make parameters."""
-    return nn.Embed(classes, embedding, name="label")(label_B) if embedding else jax.nn.one_hot(label_B, classes)
-
-
-def lengths(steps: int, strides: list[int]) -> list[int]:
-    """Steps before the first of several lengthening layers and after each, of which the last leaves `steps`."""
-    found = [steps]
-    for stride in reversed(strides):
-        found.insert(0, -(-found[0] // stride))
-    return found

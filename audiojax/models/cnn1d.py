@@ -1,24 +1,20 @@
-"""Plain 1D convolutions on the waveform: `simple` and `optimised` of the RIT study."""
+"""1D convolutions on the waveform: `simple` and `optimised` of the RIT study."""
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
-from audiojax.models import convolution_layers, layers
+from audiojax.models import layers
+from audiojax.ops.pool import max_pool
 
 
-class Model(nn.Module):
+class Model(layers.Classifier):
     """x_BTF to logits [B, classes].
 
-    filters: of each convolution of width `kernel`, without padding, each followed by a leaky ReLU of
-    `negative_slope` (0: ReLU). pool: width of the max-pooling after them, 1 for none. dropout: rate after it.
-    head: "average" over time, or "flatten". dense: units of the layers before the last, with the same activation.
+    filters: of the convolutions of width `kernel`, without padding. A leaky ReLU of `negative_slope` follows each
+    convolution and dense layer. pool: width of the max-pooling after the convolutions, 1 for none. dropout: rate after
+    the pooling. head: "average" over time, or "flatten". dense: units of the layers between the head and the logits.
     """
 
-    classes: int
-    dtype: jnp.dtype
-    output_bias: tuple[float, ...]
-    kernel_init: str
     filters: tuple[int, ...]
     kernel: int
     negative_slope: float
@@ -29,13 +25,11 @@ class Model(nn.Module):
 
     @nn.compact
     def __call__(self, x_BTF: jax.Array, train: bool) -> jax.Array:
-        init = layers.initialiser(self.kernel_init)
         x = x_BTF.astype(self.dtype)
         for filters in self.filters:
-            x = convolution_layers.Conv(filters, (self.kernel,), padding="VALID", kernel_init=init, dtype=self.dtype)(x)
-            x = nn.leaky_relu(x, self.negative_slope)
-        x = layers.Dropout(self.dropout)(layers.max_pool(x, self.pool), train)
+            x = nn.leaky_relu(self.conv(filters, (self.kernel,), padding="VALID")(x), self.negative_slope)
+        x = layers.Dropout(self.dropout)(max_pool(x, self.pool), train)
         x = x.mean(1) if self.head == "average" else x.reshape(x.shape[0], -1)
         for units in self.dense:
-            x = nn.leaky_relu(layers.Dense(units, kernel_init=init, dtype=self.dtype)(x), self.negative_slope)
-        return layers.Logits(self.classes, init, self.output_bias, self.dtype)(x)
+            x = nn.leaky_relu(self.linear(units)(x), self.negative_slope)
+        return self.logits(x)

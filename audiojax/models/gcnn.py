@@ -1,30 +1,30 @@
-"""Gated convolutions, then bidirectional recurrent layers: `gcnn` of Li's study, after Xu et al. 2017."""
+"""Gated convolutions and bidirectional recurrent layers: `gcnn` of Li's study, after Xu et al. 2017."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from audiojax.models import convolution_layers, layers, recurrent_layers
+from audiojax.models import layers
+from audiojax.ops.pool import max_pool
 
 
-class Model(nn.Module):
-    """x_BTF to logits [B, classes]: convolutions over time and features, recurrent layers along their filters.
+class Model(layers.Classifier):
+    """x_BTF to logits [B, classes]: convolutions over time and features, recurrent layers over the filters.
 
-    standardise: each feature to mean 0, variance 1. gated: filters of the gated blocks, half of them linear, half
-    their gates (GLU, Dauphin et al. 2017). filters, pools: of the convolutions with ReLU after them, and of the
-    max-pooling over time behind each, which together leave one step. Every convolution is `kernel` wide both ways and
-    batch normalised. recurrent: units of each direction of the recurrent layers, cell: "lstm" or "gru"; each of their
-    steps is what one filter makes of all features, the study's [N, 256, 128] read as its other sequences, [N, T, D].
-    At every step a last GLU makes the classes' logits, whose mean counts. dropout: rate after each block and layer.
+    A step of the recurrent layers is one filter's output for all features: the study's [N, 256, 128] is read as [N, T,
+    D]. The logits are the mean over these steps of a gated dense layer.
+
+    Attributes:
+      standardise: whether each feature is scaled to mean 0 and variance 1.
+      kernel: width of all convolutions on both axes. Batch normalisation follows each.
+      gated: filters of the gated convolutions, one half linear, one half gates (GLU, Dauphin et al. 2017).
+      filters: of the convolutions with ReLU. pools: widths of the max-pooling over time after each of these.
+      recurrent: units of each direction. cell: "lstm" or "gru". dropout: rate after each block and layer.
 
     Raises:
-      ValueError: the pools leave more or less than one step.
+      ValueError: the pools do not leave one step.
     """
 
-    classes: int
-    dtype: jnp.dtype
-    output_bias: tuple[float, ...]
-    kernel_init: str
     standardise: bool
     kernel: int
     gated: tuple[int, ...]
@@ -36,26 +36,43 @@ class Model(nn.Module):
 
     @nn.compact
     def __call__(self, x_BTF: jax.Array, train: bool) -> jax.Array:
-        init = layers.initialiser(self.kernel_init)
         drop = lambda x: layers.Dropout(self.dropout)(x, train)
 
         def convolution(x, filters):
-            kernel = (self.kernel, self.kernel)
-            x = convolution_layers.Conv(filters, kernel, use_bias=False, kernel_init=init, dtype=self.dtype)(x)
-            return layers.BatchNorm(use_running_average=not train, dtype=self.dtype)(x)
+            return self.batch_norm(self.conv(filters, (self.kernel, self.kernel), use_bias=False)(x), train)
 
         x = layers.standardise(x_BTF, train) if self.standardise else x_BTF
         x = x[..., None].astype(self.dtype)
         for filters in self.gated:
             x = drop(nn.glu(convolution(x, filters)))
-        for filters, pool in zip(self.filters, self.pools, strict=True):
-            x = drop(layers.max_pool(nn.relu(convolution(x, filters)), pool, 1))
+        for filters, width in zip(self.filters, self.pools, strict=True):
+            x = drop(max_pool(nn.relu(convolution(x, filters)), width, 1))
         if x.shape[1] != 1:
             raise ValueError(f"pools {self.pools} leave {x.shape[1]} of {x_BTF.shape[1]} steps, not one")
         x = x[:, 0].swapaxes(1, 2)
         for units in self.recurrent:
-            x = drop(recurrent_layers.Bidirectional(self.cell, units, init, self.dtype)(x))
-        # Gates begin at a half everywhere, so that twice the bias begins at the classes' shares.
-        gate = layers.Dense(self.classes, kernel_init=nn.initializers.zeros, dtype=self.dtype)(x)
-        twice = tuple(2 * bias for bias in self.output_bias)
-        return (layers.Logits(self.classes, init, twice, self.dtype)(x) * nn.sigmoid(gate)).mean(1)
+            x = drop(Bidirectional(self.cell, units, layers.initialiser(self.kernel_init), self.dtype)(x))
+        # The gates begin at 0.5, so that twice the bias makes the first logits the classes' priors.
+        gate = self.linear(self.classes, kernel_init=nn.initializers.zeros)(x)
+        return (self.logits(x, bias_scale=2) * nn.sigmoid(gate)).mean(1)
+
+
+class Bidirectional(nn.Module):
+    """Two recurrent layers, one forward and one backward in time: x_BTF to the outputs of both [B, T, 2H]."""
+
+    cell: str
+    features: int
+    kernel_init: jax.nn.initializers.Initializer
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x_BTF: jax.Array) -> jax.Array:
+        layer = layers.recurrent_layer(self.cell)
+        one, other = (layer(self.features, self.kernel_init, self.dtype) for _ in range(2))
+        weights, inputs = [each.weights(x_BTF.shape[-1]) for each in (one, other)], [x_BTF, x_BTF[:, ::-1]]
+        if jax.default_backend() == "cpu":
+            h_BTH, reversed_BTH = map(one.run, inputs, weights)
+        else:  # One loop, whose step takes as long for both as for one.
+            stack = lambda *each: jnp.stack(each)
+            h_BTH, reversed_BTH = jax.vmap(one.run)(stack(*inputs), jax.tree.map(stack, *weights))
+        return jnp.concatenate([h_BTH, reversed_BTH[:, ::-1]], axis=-1)

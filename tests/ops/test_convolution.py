@@ -1,4 +1,4 @@
-"""Convolutions are those of JAX and flax, in values and gradients, however they are done."""
+"""Convolutions against JAX's and flax's, in values and gradients, by every method."""
 
 import flax
 import jax
@@ -6,14 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from audiojax.models import convolution_layers, layers
+from audiojax.ops import convolution
 
-TURNS = [(12, 480, 1, 4), (12, 96, 1, 1), (12, 1, 1, 1), (12, 1200, 1, 12), (7, 480, 1, 1)]
-TURNS += [(12, 480, 3, 3), (12, 1, 4, 4), (12, 480, 8, 4), (1, 1, 2, 1)]  # Of 8 devices 4 share twelve clips evenly.
+CHUNKS = [(12, 480, 1, 4), (12, 96, 1, 1), (12, 1, 1, 1), (12, 1200, 1, 12), (7, 480, 1, 1)]
+CHUNKS += [(12, 480, 3, 3), (12, 1, 4, 4), (12, 480, 8, 4), (1, 1, 2, 1)]  # 4 of 8 devices share 12 clips evenly
 
 
 @pytest.mark.parametrize(
-    ("padding", "in_turns"), [("SAME", False), ("VALID", False), (((2, 1),), False), (((2, 1),), True)]
+    ("padding", "in_chunks"), [("SAME", False), ("VALID", False), (((2, 1),), False), (((2, 1),), True)]
 )
 @pytest.mark.parametrize(
     ("steps", "channels", "kernel", "strides"),
@@ -32,11 +32,11 @@ TURNS += [(12, 480, 3, 3), (12, 1, 4, 4), (12, 480, 8, 4), (1, 1, 2, 1)]  # Of 8
     ],
 )
 def test_convolutions_and_their_gradients_are_those_of_jax(
-    steps, channels, kernel, strides, padding, in_turns, monkeypatch
+    steps, channels, kernel, strides, padding, in_chunks, monkeypatch
 ):
-    if in_turns:
-        monkeypatch.setattr(convolution_layers, "POINTS_BYTES", 1)
-        monkeypatch.setattr(convolution_layers, "PATCHES_BYTES", 1)
+    if in_chunks:
+        monkeypatch.setattr(convolution, "WINOGRAD_BYTES", 1)
+        monkeypatch.setattr(convolution, "IM2COL_BYTES", 1)
     filters = max(5, channels)
     layer = lambda **options: flax.linen.Conv(filters, (kernel,) * len(steps), strides, padding=padding, **options)
     padding = padding if isinstance(padding, str) else padding * len(steps)
@@ -46,14 +46,14 @@ def test_convolutions_and_their_gradients_are_those_of_jax(
     def gradients(conv):
         return jax.value_and_grad(lambda params, x: jnp.sin(conv.apply(params, x)).sum(), argnums=(0, 1))(params, x)
 
-    atol = 1e-5 if filters == 5 else 1e-4  # of many channels, whose sums are as much larger
+    atol = 1e-5 if filters == 5 else 1e-4  # sums over many channels are larger
     close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=atol)
-    jax.tree.map(close, gradients(layer(conv_general_dilated=convolution_layers.convolve)), gradients(layer()))
+    jax.tree.map(close, gradients(layer(conv_general_dilated=convolution.convolve)), gradients(layer()))
 
 
-@pytest.mark.parametrize(("clips", "most_bytes", "shards", "at_a_time"), TURNS)
-def test_as_many_clips_take_a_turn_as_fit_and_divide_the_batch(clips, most_bytes, shards, at_a_time):
-    """Each has its own in what is laid out: here 24 numbers of four bytes."""
+@pytest.mark.parametrize(("clips", "most_bytes", "shards", "chunk_clips"), CHUNKS)
+def test_chunks_have_as_many_clips_as_fit_and_divide_the_batch(clips, most_bytes, shards, chunk_clips):
+    """A clip lays out 24 numbers of four bytes."""
     seen = []
 
     def forward(x, kernel):
@@ -63,16 +63,16 @@ def test_as_many_clips_take_a_turn_as_fit_and_divide_the_batch(clips, most_bytes
     x, kernel = jnp.ones((clips, 24, 1)), jnp.full(1, 2.0)
     mesh = jax.sharding.AbstractMesh((shards,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     with jax.sharding.use_abstract_mesh(mesh):
-        by_turns, _ = convolution_layers.by_turns(forward, None, x, kernel, most_bytes)
-    out, _ = by_turns(x, kernel)
+        chunked, _ = convolution.in_chunks(forward, None, x, kernel, most_bytes)
+    out, _ = chunked(x, kernel)
     np.testing.assert_array_equal(out, 2 * x)
-    assert {*seen} == {1, at_a_time}  # One clip, to ask for its size, and those of a turn.
+    assert {*seen} == {1, chunk_clips}  # one clip, for its size, and those of a chunk
 
 
 @pytest.mark.parametrize("axes", [1, 2])
 @pytest.mark.parametrize("width", [2, 3])
-def test_convolutions_by_points_lose_a_digit_at_most(axes, width):
-    """Of float32: in float64 they are exact, to its last digits, and so are their gradients."""
+def test_winograd_loses_a_digit_at_most(axes, width):
+    """In float32. In float64 it is exact to the last digits, as are its gradients."""
     rng = np.random.default_rng(0)
     pads = ((1, 0), (2, 3))[:axes]
     with jax.enable_x64(True):
@@ -83,12 +83,12 @@ def test_convolutions_by_points_lose_a_digit_at_most(axes, width):
         grad = rng.normal(size=expected.shape)
 
         @jax.jit
-        def by_points(x, kernel, grad):
-            out, at_points = convolution_layers.convolve_by_points(x, kernel, pads)
-            return out, *convolution_layers.gradients_by_points(at_points, kernel, grad, x.shape[1:-1], pads)
+        def by_winograd(x, kernel, grad):
+            out, tiles = convolution.winograd(x, kernel, pads)
+            return out, *convolution.winograd_backward((x, kernel), tiles, grad, pads)
 
         arrays = x, kernel, grad
-        in_32, in_64 = by_points(*(jnp.asarray(array, jnp.float32) for array in arrays)), by_points(*arrays)
+        in_32, in_64 = by_winograd(*(jnp.asarray(array, jnp.float32) for array in arrays)), by_winograd(*arrays)
         for rounded, exact, true in zip(in_32, in_64, (expected, *pull_back(grad))):
             assert rounded.dtype == jnp.float32
             np.testing.assert_allclose(exact, true, atol=1e-13 * abs(true).max())
@@ -111,30 +111,4 @@ def test_convolutions_of_replicas_are_the_plain_ones_with_their_gradients(kernel
         return jax.jit(jax.vmap(jax.value_and_grad(loss, argnums=(0, 1)), axes))(x_RBTC, kernel)
 
     close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 if stride == 2 else 1e-4)
-    jax.tree.map(close, gradients(convolution_layers.convolve), gradients(jax.lax.conv_general_dilated))
-
-
-@pytest.mark.parametrize(
-    ("layer", "shape"),
-    [
-        (lambda dtype: layers.Dense(8, dtype=dtype), (4, 10_000, 3)),
-        (lambda dtype: convolution_layers.Conv(8, (3,), dtype=dtype), (4, 10_000, 3)),
-        (lambda dtype: convolution_layers.Conv(8, (3, 3), dtype=dtype), (4, 100, 100, 3)),
-        (lambda dtype: convolution_layers.TransposedConv(8, 3, 4, flax.linen.initializers.ones, dtype), (4, 2500, 3)),
-    ],
-    ids=["dense", "conv1d", "conv2d", "transposed"],
-)
-def test_gradients_of_many_places_in_half_precision_are_those_in_float32(layer, shape):
-    """Sums in bfloat16 stop growing after some hundred addends."""
-    x = jax.random.normal(jax.random.key(1), shape)
-    params = jax.jit(layer(jnp.float32).init)(jax.random.key(0), x)
-    out = jax.eval_shape(layer(jnp.bfloat16).apply, params, x)
-    assert out.dtype == jnp.bfloat16
-    weight = 1 + jax.random.normal(jax.random.key(2), out.shape)
-
-    def gradients(dtype):
-        loss = lambda params, x, weight: (weight * layer(dtype).apply(params, x).astype(jnp.float32)).sum()
-        return jax.jit(jax.grad(loss))(params, x, weight)
-
-    close = lambda a, b: np.testing.assert_allclose(np.linalg.norm(a - b), 0, atol=0.005 * np.linalg.norm(b))
-    jax.tree.map(close, gradients(jnp.bfloat16), gradients(jnp.float32))
+    jax.tree.map(close, gradients(convolution.convolve), gradients(jax.lax.conv_general_dilated))
