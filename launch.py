@@ -21,6 +21,7 @@ ROWS = flags.DEFINE_list("rows", [], "Without a :ROW, the rows to run. Default: 
 PROTOCOLS = flags.DEFINE_list("protocols", [], "Without a :ROW, the protocols to run. Default: paper,honest.")
 SPLITS = flags.DEFINE_integer("splits", 1, "Without a :ROW, how many cuts of the data, from data.split_seed on.")
 REPLICAS = flags.DEFINE_integer("replicas", None, "Seeds in one program; short for --config.replicas.")
+MEMBERS = flags.DEFINE_string("members", None, "Folder of the table in which a row finds the runs that it builds on.")
 VERIFY = flags.DEFINE_boolean("verify", False, "Compare all prepared data with its checksums first, however large.")
 LIST = flags.DEFINE_boolean(
     "list", False, "Print the study's rows, what was published of them and, with --workdir, ours; stop."
@@ -30,20 +31,22 @@ LIST = flags.DEFINE_boolean(
 def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)
     config, overrides = CONFIG.value, config_flags.get_override_values(flags.FLAGS["config"])
-    study, row = command_line.study_and_row()
+    file, row = command_line.study_and_row()
     workdir, raw_dir, data_dir = (
         pathlib.Path(config_file.expand_home(flag.value)) if flag.value else None
         for flag in (WORKDIR, RAW_DIR, DATA_DIR)
     )
     if LIST.value:
-        command_line.list_rows(study, workdir)
+        command_line.list_rows(file, workdir)
         return
-    if REPLICAS.value is not None:
-        config.replicas = overrides["replicas"] = REPLICAS.value
-    config.study = config_file.name_of(study)
+    for key, value in (("replicas", REPLICAS.value), ("run.members", MEMBERS.value)):
+        if value is not None:
+            overrides[key] = value
+            config.update_from_flattened_dict({key: value})
+    config.study = config_file.name_of(file)
     config_file.expand_paths(config)
     if row:
-        duration.replace_duration(config, config_file.config_of(study, row), overrides)
+        duration.replace_duration(config, config_file.config_of(file, row), overrides)
     command_line.check(config, workdir)
     if row:
         grid.settle(config, overrides)
@@ -59,12 +62,10 @@ def main(argv: list[str]) -> None:
     if row:
         console.show(console.result_table(names.recipe(config.recipe.name)(config, **folders)))
     else:
-        from audiojax import lock
-        from audiojax.recipes import table
+        from audiojax import study
 
-        with lock.hold(workdir):
-            chosen = {"rows": ROWS.value, "protocols": PROTOCOLS.value}
-            table.run(study, config, overrides, chosen, SPLITS.value, **folders)
+        chosen = {"rows": ROWS.value, "protocols": PROTOCOLS.value}
+        study.run(file, config, overrides, chosen, SPLITS.value, **folders)
 
 
 def log_folder() -> str | None:

@@ -1,8 +1,9 @@
-"""Saving and restoring a run, by Orbax: in the background, on disk, and checked before it is used."""
+"""Checkpoints of a run, by Orbax: saved in the background, durable, and checked before they are restored."""
 
 import concurrent.futures
 import contextlib
 import errno
+import itertools
 import json
 import os
 import pathlib
@@ -19,8 +20,8 @@ from audiojax import console, durable
 from audiojax import mesh as meshes
 from audiojax.errors import RunError
 
-MANIFEST = "manifest.json"  # in a checkpoint's folder: bytes and sha256 of each of its files
-PARTIAL, DAMAGED = "partial_", "damaged_"  # before the step, in the name of a folder that is no checkpoint
+MANIFEST = "manifest.json"  # in a checkpoint: size and sha256 of each of its files
+PARTIAL, DAMAGED = "partial_", "damaged_"  # prefixes of folders that are no checkpoints
 FREE_SPACE = "free some space and start the same command again"
 ALLOW_WRITING = "make it writable for this user and start the same command again"
 ANOTHER_RUN = "another run writes there: wait for it or choose another --workdir"
@@ -30,28 +31,29 @@ ADVICE = {
     **dict.fromkeys((errno.EEXIST, errno.ENOTEMPTY), ANOTHER_RUN),
 }
 
-# What Orbax logs as an error it also raises, and then it is said in a sentence.
+# Orbax also raises what it logs as errors.
 logging.get_absl_logger().addFilter(lambda record: "orbax" not in record.pathname)
 
 
 class Checkpoints:
-    """The checkpoints of the run that writes `folder`, newest `keep` of them, each a folder named after its step.
+    """The newest `keep` checkpoints of a run, each in a subfolder of `folder` named after its step.
 
-    A checkpoint is written as partial_STEP. It is renamed once all of it is on disk, with its manifest, and older ones
-    are deleted after that.
+    A checkpoint is written to partial_STEP. Once it is on disk with its manifest, it is renamed, and then older ones
+    are deleted.
     """
 
     def __init__(self, folder: pathlib.Path, keep: int, sync_log: Callable[[], None] = lambda: None):
-        """Finds the newest whole checkpoint; moves damaged ones that are newer aside, and says so.
+        """Finds the newest intact checkpoint. Renames newer, damaged ones and says so.
 
-        sync_log: called in the background before a checkpoint counts, so that what was logged up to it is on disk.
+        Args:
+          sync_log: called in the background before a checkpoint is renamed, so that its log is on disk too.
 
         Raises:
-          RunError: the folder cannot be written, or it has checkpoints and all of them are damaged.
+          RunError: the folder cannot be written, or all its checkpoints are damaged.
         """
         self._folder, self._keep, self._sync_log = folder, keep, sync_log
         self._step = meshes.by_first(self._open)
-        # A folder that cannot be made is an error at once; made in the background it is waited for, for 300 s.
+        # If Orbax made folders in the background, it would wait 300 s for one that cannot be made.
         in_background = ocp.AsyncOptions(create_directories_asynchronously=False)
         handler = ocp.CompositeCheckpointHandler(composite_options=ocp.CompositeOptions(async_options=in_background))
         self._checkpointer = ocp.AsyncCheckpointer(handler, async_options=in_background)
@@ -62,16 +64,16 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_) -> None:
-        """Ends what writes in the background. What failed there has been said by `wait`."""
+        """Stops the background threads. Their errors are raised by `wait` only."""
         self._worker.shutdown()
         with contextlib.suppress(Exception):
             self._checkpointer.close()
 
     def save(self, step: int, tree: Any, progress: dict) -> None:
-        """Saves a pytree of arrays and JSON-able values while training goes on.
+        """Saves a pytree of arrays and a dictionary, which JSON can hold, in the background.
 
         Raises:
-          RunError: this one, or the one before that was still being written, cannot be saved.
+          RunError: this checkpoint or the one before, which may still be written, cannot be saved.
         """
         self.wait()
         arguments = ocp.args.Composite(tree=ocp.args.StandardSave(tree), progress=ocp.args.JsonSave(progress))
@@ -80,21 +82,21 @@ class Checkpoints:
         self._saving = self._worker.submit(self._complete, step)
 
     def wait(self) -> None:
-        """Returns once everything is on disk. Raises RunError where that failed."""
+        """Returns once all checkpoints are on disk. Raises RunError if one cannot be saved."""
         saving, self._saving = self._saving, None
         if saving:
             self._guard(saving.result)
 
     def latest_step(self) -> int | None:
-        """The step of the newest whole checkpoint as the run began, None where there was none."""
+        """The step of the newest intact checkpoint when this object was made; None if there was none."""
         return self._step
 
     def restore(self, like: Any) -> tuple[Any, dict]:
-        """That checkpoint, with the structure, types and shardings of `like`, and its JSON part."""
+        """The tree of that checkpoint, with the structure, types and shardings of `like`, and its dictionary."""
         return restore(self._folder / str(self._step), like)
 
     def _open(self) -> int | None:
-        """Readies the folder; the step of its newest whole checkpoint, None where it has none."""
+        """Makes the folder and removes partial checkpoints; returns the step of the newest intact one, or None."""
         try:
             durable.make_folder(self._folder)
             for path in {*self._folder.glob(f"{PARTIAL}*"), *self._folder.glob("*.orbax-checkpoint-tmp")}:
@@ -108,32 +110,31 @@ class Checkpoints:
                 " the same command again, which trains from the beginning."
             )
         for number, reason in damaged.items():
-            aside = move_aside(self._folder / str(number))
-            console.say(f"{self._folder / str(number)} is damaged ({reason}): moved to {aside.name}, not used.")
+            path = self._folder / str(number)
+            console.say(f"{path} is damaged ({reason}); it is renamed to {move_aside(path).name} and not used.")
         if step is not None and not (self._folder / str(step) / MANIFEST).exists():
-            console.say(f"{self._folder / str(step)} has no {MANIFEST}: whether it is damaged cannot be checked.")
+            console.say(f"{self._folder / str(step)} has no {MANIFEST}; it is used without a check.")
         return step
 
     def _complete(self, step: int) -> None:
-        """In the background: once Orbax is done, makes a checkpoint count and deletes older ones."""
+        """In the background: waits for Orbax, completes the checkpoint, and deletes older ones."""
         self._checkpointer.wait_until_finished()
         if jax.process_index() != 0:
             return
         partial = self._folder / f"{PARTIAL}{step}"
-        manifest = {str(path.relative_to(partial)): fingerprint(path) for path in files(partial)}
-        (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+        (partial / MANIFEST).write_text(json.dumps(fingerprints(partial), indent=1) + "\n")
         durable.sync_tree(partial)
         self._sync_log()
         durable.rename(partial, self._folder / str(step))
         for old in steps(self._folder)[: -self._keep]:
-            doomed = self._folder / f"{PARTIAL}{old}"  # What is left of it after a kill is no checkpoint.
-            os.rename(self._folder / str(old), doomed)
-            shutil.rmtree(doomed)
+            renamed = self._folder / f"{PARTIAL}{old}"  # After a kill, its remains are no checkpoint.
+            os.rename(self._folder / str(old), renamed)
+            shutil.rmtree(renamed)
 
     def _guard(self, operation: Callable[[], Any]) -> None:
         try:
             operation()
-        except Exception as error:  # What a full disk raises depends on the layer that met it.
+        except Exception as error:  # For a full disk, each layer of Orbax raises another type.
             found = steps(self._folder)
             kept = f"step {found[-1]} is kept" if found else "no earlier one exists"
             reason, advice = explain(error)
@@ -141,13 +142,16 @@ class Checkpoints:
 
 
 def read(folder: pathlib.Path, like: Any = None, chosen: list[int] | None = None) -> Any:
-    """The tree of the newest checkpoint of a finished run, whose `checkpoints` are in `folder`; changes nothing there.
+    """Reads the tree of the newest checkpoint in a run's folder `checkpoints`; changes no file.
 
-    like: as of `Checkpoints.restore`; without it dictionaries of host arrays. chosen: the steps that the run's result
-    says were chosen, one a replica: where the newest checkpoint is damaged, an older one that chose the same serves.
+    If that is damaged, an older one with the same chosen steps is read.
+
+    Args:
+      like: as in `restore`.
+      chosen: the step that the run's result names for each replica.
 
     Raises:
-      RunError: no whole checkpoint of the weights that the result is of.
+      RunError: no intact checkpoint holds the chosen weights.
     """
     step, damaged = newest(folder)
     result = folder.parent / "result.json"
@@ -170,16 +174,14 @@ def read(folder: pathlib.Path, like: Any = None, chosen: list[int] | None = None
 
 
 def listed(damaged: dict[int, str]) -> str:
-    """What is wrong with each checkpoint, in a line."""
+    """One line on all damaged checkpoints."""
     return "; ".join(f"{step}: {reason}" for step, reason in damaged.items())
 
 
 def restore(path: pathlib.Path, like: Any = None) -> tuple[Any, dict]:
-    """Tree and JSON part of a checkpoint. like: the structure, types and shardings of the tree, on any devices; without
-    it dictionaries of host arrays.
+    """Reads the tree and the dictionary of a checkpoint. Raises RunError if that fails.
 
-    Raises:
-      RunError: it cannot be restored, of an undamaged one because it is of another network or version.
+    like: has the structure, types and shardings of the tree. Without it, the tree is dictionaries of NumPy arrays.
     """
     try:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
@@ -191,29 +193,28 @@ def restore(path: pathlib.Path, like: Any = None) -> tuple[Any, dict]:
                 tree = ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
             arguments = ocp.args.Composite(tree=tree, progress=ocp.args.JsonRestore())
             restored = checkpointer.restore(path.absolute(), args=arguments)
-    except Exception as error:  # What Orbax raises depends on the layer that met it.
-        unchecked = "" if (path / MANIFEST).exists() else " or is damaged"
+    except Exception as error:  # Each layer of Orbax raises another type.
+        or_damaged = "" if (path / MANIFEST).exists() else " or is damaged"
         raise RunError(
             f"{path} cannot be restored ({explain(error)[0]}); it is of another network or version of audiojax"
-            f"{unchecked}: choose another --workdir, or move it out of {path.parent} to go on without it."
+            f"{or_damaged}: choose another --workdir, or move it out of {path.parent} to go on without it."
         ) from error
     return restored["tree"], restored["progress"]
 
 
 def newest(folder: pathlib.Path) -> tuple[int | None, dict[int, str]]:
-    """The step of the newest whole checkpoint, None where there are none; what is wrong with newer ones, by step.
+    """The step of the newest intact checkpoint, or None, and the damage of newer ones by step.
 
-    A checkpoint without a manifest counts as whole where none before it has one: it was saved before there were any.
+    A checkpoint without a manifest counts as intact if no older one has a manifest either.
     """
     found, damaged = steps(folder), {}
     for step in reversed(found):
         path = folder / str(step)
         if (path / MANIFEST).exists():
             reason = damage(path)
-        elif any((folder / str(older) / MANIFEST).exists() for older in found if older < step):
-            reason = f"{MANIFEST} is missing"
         else:
-            reason = None
+            older = (folder / str(older) / MANIFEST for older in found if older < step)
+            reason = f"{MANIFEST} is missing" if any(manifest.exists() for manifest in older) else None
         if reason is None:
             return step, damaged
         damaged[step] = reason
@@ -221,58 +222,51 @@ def newest(folder: pathlib.Path) -> tuple[int | None, dict[int, str]]:
 
 
 def damage(path: pathlib.Path) -> str | None:
-    """What is wrong with a checkpoint by its manifest, None where nothing is."""
+    """Compares a checkpoint with its manifest; returns what is wrong, or None."""
     try:
-        for name, written in json.loads((path / MANIFEST).read_text()).items():
-            if not (path / name).exists():
-                return f"{name} is missing"
-            if fingerprint(path / name) != written:
-                return f"{name} is not as it was written"
+        found = fingerprints(path)
+        written = json.loads((path / MANIFEST).read_text())
+        changed = [name for name, fingerprint in written.items() if found.get(name) != fingerprint]
+        return f"{changed[0]} is missing or has changed since it was written" if changed else None
     except (OSError, ValueError, AttributeError) as error:
         return f"it cannot be read: {error}"
-    return None
 
 
-def files(folder: pathlib.Path) -> list[pathlib.Path]:
-    """All files in a folder and its folders."""
-    return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def fingerprint(path: pathlib.Path) -> dict:
-    """A file's size and sha256."""
-    return {"bytes": path.stat().st_size, "sha256": durable.sha256(path)}
+def fingerprints(folder: pathlib.Path) -> dict[str, dict]:
+    """The size and sha256 of all files in a folder and its subfolders."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    fingerprint = lambda path: {"bytes": path.stat().st_size, "sha256": durable.sha256(path)}
+    return {str(path.relative_to(folder)): fingerprint(path) for path in paths}
 
 
 def steps(folder: pathlib.Path) -> list[int]:
-    """The steps of the checkpoints in a folder, whole or not, in order."""
+    """The steps of all checkpoints in a folder, damaged or not, in order."""
     return sorted(int(path.name) for path in folder.glob("[0-9]*") if path.name.isdecimal())
 
 
 def move_aside(path: pathlib.Path) -> pathlib.Path:
-    """Renames a damaged checkpoint, so that its step can be saved again; returns where it is."""
-    aside, number = path.with_name(f"{DAMAGED}{path.name}"), 1
-    while aside.exists():
-        number += 1
-        aside = path.with_name(f"{DAMAGED}{path.name}_{number}")
+    """Renames a damaged checkpoint, so that its step can be saved again; returns the new path."""
+    names = (f"{DAMAGED}{path.name}" + (f"_{number}" if number > 1 else "") for number in itertools.count(1))
+    aside = next(path.with_name(name) for name in names if not path.with_name(name).exists())
     durable.rename(path, aside)
     return aside
 
 
 def explain(error: BaseException) -> tuple[str, str]:
-    """What failed, in a line, and what to do about it."""
-    one = error
-    while one:
+    """The reason of an error, in one line, and what to do about it. Reads the error's causes too."""
+    cause = error
+    while cause:
         for number, advice in ADVICE.items():
-            if getattr(one, "errno", None) == number:
-                return first_line(one), advice
-            if os.strerror(number) in str(one):  # A library has put the number into words.
+            if getattr(cause, "errno", None) == number:
+                return first_line(cause), advice
+            if os.strerror(number) in str(cause):  # Some libraries keep only the text.
                 return os.strerror(number), advice
-        if "already exists" in str(one):
-            return first_line(one), ANOTHER_RUN
-        one = one.__cause__ or one.__context__
-    return first_line(error), "mend that and start the same command again"
+        if "already exists" in str(cause):
+            return first_line(cause), ANOTHER_RUN
+        cause = cause.__cause__ or cause.__context__
+    return first_line(error), "repair that and start the same command again"
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception says, in a line."""
+    """The first line of an exception's message."""
     return (str(error).strip() or type(error).__name__).split("\n")[0][:300]

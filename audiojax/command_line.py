@@ -1,4 +1,4 @@
-"""Reads the command line, and says in one sentence what is wrong with it."""
+"""Reads the command line of launch.py, and reports what is wrong with it in one sentence."""
 
 import difflib
 import os
@@ -23,11 +23,11 @@ USAGE = (
 
 
 def parse(argv: list[str]) -> list[str]:
-    """Parses all flags, those of the config among them.
+    """Parses all flags, including those of the config. Returns what is left of `argv`.
 
     Raises:
-      ConfigError: an unknown flag or key (with the nearest right one), a value of the wrong type, no config file or one
-        that cannot be used, arguments left over.
+      ConfigError: an unknown flag or key, with the nearest known one; a value of the wrong type; a missing or faulty
+        config file; arguments that are no flags.
     """
     for argument in argv:
         if argument.encode(errors="ignore").decode() != argument:
@@ -51,7 +51,7 @@ def parse(argv: list[str]) -> list[str]:
         raise ConfigError(str(error).strip().split("\n")[-1].rstrip(".") + "; see --help.") from error
     for name in ("workdir", "raw_dir", "data_dir"):
         if "://" in (folder := flags.FLAGS.flag_values_dict().get(name) or ""):
-            raise ConfigError(f"--{name}={folder} is no folder of this machine; mount it, or copy it to one.")
+            raise ConfigError(f"--{name}={folder} is no folder of this machine; mount it, or copy it here.")
     if len(rest) > 1:
         raise ConfigError(f"unexpected argument {rest[1]!r}; usage: {USAGE}")
     if flags.FLAGS.config is None:
@@ -60,13 +60,13 @@ def parse(argv: list[str]) -> list[str]:
 
 
 def study_and_row() -> tuple[ModuleType, str | None]:
-    """What --config names, once `parse` has read it."""
+    """The config file and the row that --config names, after `parse`."""
     path, colon, row = flags.FLAGS["config"].config_filename.partition(":")
     return config_file.load(pathlib.Path(path)), row if colon else None
 
 
 def wrong_key(argv: list[str], config: ConfigDict) -> str:
-    """Names the first key on the command line that a config does not have, and the nearest that it has."""
+    """A sentence on the first unknown key of the command line, with the nearest known one."""
     known = flat_keys(config)
     for argument in argv[1:]:
         flag, _, key = argument.split("=")[0].partition("config.")
@@ -77,7 +77,7 @@ def wrong_key(argv: list[str], config: ConfigDict) -> str:
 
 
 def flat_keys(config: ConfigDict, prefix: str = "") -> list[str]:
-    """Every key of a config, its sections and their keys as "section.key" among them."""
+    """All keys of a config, sections included, as "section.key"."""
     keys = []
     for key, value in config.items():
         keys += [prefix + key, *(flat_keys(value, f"{prefix}{key}.") if isinstance(value, ConfigDict) else [])]
@@ -85,8 +85,10 @@ def flat_keys(config: ConfigDict, prefix: str = "") -> list[str]:
 
 
 def check(config: ConfigDict, workdir: pathlib.Path | None) -> None:
-    """Raises ConfigError where a config cannot be launched: no workdir that can be written, no such recipe, or (of a
-    row) no single duration."""
+    """Raises ConfigError where a config cannot be launched.
+
+    It needs a workdir that can be written, values within their ranges, a known recipe and, for a row, one duration.
+    """
     if not workdir:
         raise ConfigError(f"--workdir is missing; usage: {USAGE}")
     ranges.check(config)
@@ -95,12 +97,12 @@ def check(config: ConfigDict, workdir: pathlib.Path | None) -> None:
         unit_of(config)
         if given := [name for name in ("rows", "protocols", "splits") if flags.FLAGS[name].present]:
             raise ConfigError(f"--{given[0]} is for a table; leave :{config.row} out of --config, or the flag.")
-    if not (config.row and os.path.exists(workdir / "result.json")):  # A finished run is only read.
+    if not (config.row and os.path.exists(workdir / "result.json")):  # A finished run is only read
         check_workdir(workdir)
 
 
 def check_workdir(workdir: pathlib.Path) -> None:
-    """Raises ConfigError where a folder is none, or can be neither made nor written."""
+    """Raises ConfigError where a path is no folder, or cannot be created or written."""
     existing = next(path for path in (workdir, *workdir.absolute().parents) if os.path.lexists(path))
     if not existing.is_dir():
         raise ConfigError(f"--workdir={workdir}: {existing} is no folder; choose another one.")
@@ -109,7 +111,7 @@ def check_workdir(workdir: pathlib.Path) -> None:
 
 
 def import_jax() -> None:
-    """Imports JAX. Raises ConfigError where a variable of the environment has a value that JAX refuses."""
+    """Imports JAX. Raises ConfigError where JAX refuses an environment variable."""
     try:
         import jax  # noqa: F401
     except ValueError as error:
@@ -118,7 +120,7 @@ def import_jax() -> None:
 
 
 def verify(data: ConfigDict, data_dir: pathlib.Path) -> None:
-    """Compares every clip of the prepared data with its checksum. Raises DataError where one differs."""
+    """Compares every prepared clip with its checksum. Raises DataError where one differs."""
     from audiojax.data.prepared import find
 
     if prepared := find(data.name, data.variant, data_dir):
@@ -127,9 +129,10 @@ def verify(data: ConfigDict, data_dir: pathlib.Path) -> None:
 
 
 def list_rows(study: ModuleType, workdir: pathlib.Path | None) -> None:
-    """Prints the rows of a study, their parameters, what was published of each, and what the runs in `workdir` scored
-    on test, under each protocol; on stderr, which runs are damaged."""
-    from audiojax.report import table as report  # It imports JAX, which no other command line has to wait for here.
+    """Prints the rows of a study: parameters, published scores and, per protocol, the test scores of the runs in
+    `workdir`. Reports damaged runs on stderr."""
+    from audiojax.report import scores  # imports JAX, which takes seconds
+    from audiojax.report import table as report
 
     rows = study.ROWS
     published = {
@@ -140,14 +143,14 @@ def list_rows(study: ModuleType, workdir: pathlib.Path | None) -> None:
         }
         for row, settings in rows.items()
     }
-    runs, damaged = report.read_runs(workdir, rows) if workdir else ([], [])
+    runs, damaged = scores.read_runs(workdir, rows) if workdir else ([], [])
     ours = {
         entry.row: {
             f"{protocol} {measure}": report.spread(score._replace(interval=None))
             for protocol, outcome in entry.outcomes.items()
             for measure, score in outcome.scores.items()
         }
-        for entry in report.summarise(rows, runs)
+        for entry in scores.summarise(rows, runs)
     }
     columns = lambda found: list(dict.fromkeys(column for values in found.values() for column in values))
     whose = "published" + (f", and ours in {workdir}" if workdir else "")

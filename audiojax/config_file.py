@@ -1,4 +1,4 @@
-"""The config file of a study, one of configs/ or the user's own: found, loaded, and its configs."""
+"""Finds and loads the config file of a study, in configs/ or elsewhere."""
 
 import functools
 import importlib.machinery
@@ -18,15 +18,15 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 
 def studies() -> list[str]:
-    """The files of the studies, as --config takes them."""
+    """The files in configs/ that hold studies, as --config takes them."""
     return [f"configs/{path.name}" for path in sorted((ROOT / "configs").glob("[!_]*_*.py"))]
 
 
 def find(file: str) -> pathlib.Path:
-    """The config file of this name: below the working directory, or else below this repository.
+    """Finds a config file, below the working directory or else below this repository.
 
     Raises:
-      ConfigError: there is none.
+      ConfigError: there is no such file.
     """
     for path in (pathlib.Path(expand_home(file)), ROOT / file):
         if path.is_file():
@@ -36,15 +36,15 @@ def find(file: str) -> pathlib.Path:
 
 @functools.cache
 def load(path: pathlib.Path) -> ModuleType:
-    """The module of a config file, with its ROWS and get_config(row=None); each file is run once.
+    """Imports a config file, which has ROWS and get_config(row=None). Each file is imported once.
 
     Raises:
-      ConfigError: it cannot be imported, or lacks one of these.
+      ConfigError: the file cannot be imported, or lacks one of the two.
     """
     name = f"config_file_{path.stem}"
     loader = importlib.machinery.SourceFileLoader(name, str(path))
     module = importlib.util.module_from_spec(importlib.util.spec_from_file_location(name, path, loader=loader))
-    sys.modules[name] = module  # Data classes look themselves up there.
+    sys.modules[name] = module  # dataclasses look their module up there
     try:
         loader.exec_module(module)
     except (Exception, SystemExit) as error:
@@ -70,21 +70,21 @@ def load(path: pathlib.Path) -> ModuleType:
 
 
 def name_of(study: ModuleType) -> str:
-    """What a study is called: its file, without a suffix."""
+    """A study's name: its file without the suffix."""
     return pathlib.Path(study.__file__).stem
 
 
 def shown(study: ModuleType) -> str:
-    """The file of a study as --config takes it."""
+    """A study's file, as --config takes it."""
     path = pathlib.Path(study.__file__).absolute()
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
 def config_of(study: ModuleType, row: str | None = None) -> ConfigDict:
-    """A locked config of a row, or of the study without one, named after the file and with ~ expanded in its paths.
+    """The locked config of a row, or of the study without a row. ~ in its paths is the home folder.
 
     Raises:
-      ConfigError: there is no such row, or the file cannot make it.
+      ConfigError: there is no such row, or the file fails.
     """
     path = pathlib.Path(study.__file__)
     try:
@@ -102,7 +102,7 @@ def config_of(study: ModuleType, row: str | None = None) -> ConfigDict:
 
 
 def expand_paths(config: ConfigDict) -> None:
-    """Puts the home folder in place of ~ where a string of a config, or of its tuples, begins with it."""
+    """Replaces a leading ~ by the home folder, in all strings of a config and of its tuples."""
     for key, value in config.items():
         if isinstance(value, ConfigDict):
             expand_paths(value)
@@ -113,7 +113,7 @@ def expand_paths(config: ConfigDict) -> None:
 
 
 def expand_home(path: str) -> str:
-    """A path with the home folder in place of a ~ at its beginning.
+    """Replaces a leading ~ of a path by the home folder.
 
     Raises:
       ConfigError: there is no such home folder.
@@ -125,7 +125,7 @@ def expand_home(path: str) -> str:
 
 
 def _sentence(path: pathlib.Path, error: BaseException) -> str:
-    """What went wrong in a config file, and in which line."""
+    """A sentence on an error in a config file, with its line."""
     if isinstance(error, SystemExit) and isinstance(error.code, str):  # of `common.choose`
         return error.code.removeprefix("audiojax: ")
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]

@@ -1,4 +1,4 @@
-"""What a run shows: a progress bar on a terminal, else a line an evaluation; a table at the end."""
+"""Output of a run: progress bars on a terminal, messages on stderr, the result's table."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ console = rich.console.Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def say(text: str) -> None:
-    """One line on stderr, from the first process alone."""
+    """Prints a line on stderr, in the first process only."""
     if jax.process_index() == 0:
         console.print(text, markup=False)
 
@@ -24,15 +24,16 @@ display = rich.progress.Progress(
     rich.progress.TextColumn("{task.fields[note]}"),
     rich.progress.TimeRemainingColumn(),
     console=console,
-    speed_estimate_period=3600,  # s; the runs of a table take minutes each
+    speed_estimate_period=3600,  # seconds; a run of a table takes minutes
 )
 
 
 @contextlib.contextmanager
 def bar(unit: str, total: int, done: int = 0) -> Iterator[Callable[[int, str], None]]:
-    """A progress bar with the time left, below those that are shown already; silent where stderr is no terminal.
+    """Shows a progress bar below those already shown, if stderr is a terminal.
 
-    Yields a function of (units done, what to write beside the bar).
+    Yields:
+      a function of the units done and a note beside the bar.
     """
     task = display.add_task(unit, total=total, completed=done, note="")
     if console.is_terminal:
@@ -46,21 +47,21 @@ def bar(unit: str, total: int, done: int = 0) -> Iterator[Callable[[int, str], N
 
 
 def result_table(result: dict) -> rich.table.Table:
-    """The test metrics of a result, with 95 % intervals where it has them, beside the published ones."""
+    """A table of a result's test metrics and 95 % intervals beside the published metrics."""
     title = (
         f"{result['study']} {result['row']}, {result['protocol']} protocol, {result['examples']['test']} test examples"
     )
     columns = [rich.table.Column(name, overflow="fold") for name in ("metric", "published", "ours", "95 %")]
-    table = rich.table.Table(*columns, title=title)  # A narrow terminal breaks numbers, but loses none.
+    table = rich.table.Table(*columns, title=title)  # Folding keeps all digits on a narrow terminal.
     published, ci95 = result["published"].get("test", {}), result.get("ci95", {}).get("test", {})
     for metric, values in result["metrics"]["test"].items():
         ours = " ".join("–" if value is None else f"{value:.4f}" for value in values)
-        between = " ".join("–" if low is None else f"{low:.3f}…{high:.3f}" for low, high in ci95.get(metric, ()))
-        table.add_row(metric, f"{published[metric]:.4f}" if metric in published else "", ours, between)
+        interval = " ".join("–" if low is None else f"{low:.3f}…{high:.3f}" for low, high in ci95.get(metric, ()))
+        table.add_row(metric, f"{published[metric]:.4f}" if metric in published else "", ours, interval)
     return table
 
 
 def show(table: rich.table.Table) -> None:
-    """Prints a table to standard output, from the first process alone."""
+    """Prints a table on stdout, in the first process only."""
     if jax.process_index() == 0:
         rich.console.Console().print(table)

@@ -1,4 +1,4 @@
-"""Files that a power cut leaves whole, or as they were before, and the checksum that tells."""
+"""Durable files: after a power cut a file has its old or its new content, never a part. And checksums."""
 
 import contextlib
 import errno
@@ -8,14 +8,16 @@ import pathlib
 from collections.abc import Iterator
 from typing import IO
 
-# What a file system answers that cannot sync a folder. It has no way to keep its entries safer than they are.
+# Errors of file systems that cannot sync a folder. They are ignored.
 CANNOT_SYNC = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS}
 
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path, mode: str = "w", **options) -> Iterator[IO]:
-    """A file to write that takes the place of `path` at the end of the block, on disk; where the block or the disk
-    fails, what was there before stays. options: of `open`."""
+    """Opens a temporary file that replaces `path`, durably, at the end of the block.
+
+    If the block or the disk fails, `path` keeps its old content. options: those of `open`.
+    """
     temporary = path.with_name(f".{path.name}")
     try:
         with open(temporary, mode, **options) as file:
@@ -31,13 +33,13 @@ def replacing(path: pathlib.Path, mode: str = "w", **options) -> Iterator[IO]:
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """The whole text, on disk, or what was there before."""
+    """Replaces a file's text, durably and atomically."""
     with replacing(path, encoding="utf-8") as file:
         file.write(text)
 
 
 def make_folder(folder: pathlib.Path) -> None:
-    """Makes a folder and those above it that do not exist, on disk."""
+    """Makes a folder and its missing parents, durably."""
     if not folder.is_dir():
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
@@ -45,19 +47,19 @@ def make_folder(folder: pathlib.Path) -> None:
 
 
 def rename(old: pathlib.Path, new: pathlib.Path) -> None:
-    """Renames a file or folder, on disk. Raises OSError where `new` is a folder that holds something."""
+    """Renames a file or folder, durably. Raises OSError if `new` is a folder that is not empty."""
     os.rename(old, new)
     sync_folder(new.parent)
 
 
 def sync(path: pathlib.Path) -> None:
-    """Returns once what has been written to a file is on disk."""
+    """Returns once a file's content is on disk."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())
 
 
 def sync_folder(folder: pathlib.Path) -> None:
-    """Returns once the entries of a folder are on disk, where its file system can sync folders."""
+    """Returns once a folder's entries are on disk, if its file system can sync folders."""
     opened = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(opened)
@@ -69,7 +71,7 @@ def sync_folder(folder: pathlib.Path) -> None:
 
 
 def sync_tree(folder: pathlib.Path) -> None:
-    """Returns once a folder is on disk with everything in it."""
+    """Returns once a folder and everything in it are on disk."""
     for inner, _, names in os.walk(folder, topdown=False):
         for name in names:
             sync(pathlib.Path(inner) / name)

@@ -2,23 +2,23 @@
 
 
 class AudiojaxError(Exception):
-    """Base of every error that `launch.py` prints without a traceback."""
+    """Base class of the errors that a program prints without a traceback."""
 
 
 class ConfigError(AudiojaxError):
-    """A configuration value, row or name that cannot be used."""
+    """A configuration value, row or name is invalid."""
 
 
 class DataError(AudiojaxError):
-    """A release, prepared data set or split that cannot be used."""
+    """A release, prepared data set or split cannot be used."""
 
 
 class RunError(AudiojaxError):
-    """A run folder that cannot be written, read or continued."""
+    """A run's folder cannot be written, read or continued."""
 
 
 class NonFiniteError(AudiojaxError):
-    """A loss or gradient that is no longer a finite number. mark: the "step" and "quantity", where they are known."""
+    """A loss or gradient is not finite. mark: its "step" and "quantity", where they are known."""
 
     def __init__(self, sentence: str, mark: dict | None = None):
         super().__init__(sentence)
@@ -26,4 +26,4 @@ class NonFiniteError(AudiojaxError):
 
 
 class Interrupted(AudiojaxError):
-    """The user or the scheduler asked the run to stop; its state is saved."""
+    """The user or the scheduler stopped the run; its state is saved."""

@@ -1,23 +1,21 @@
-"""From what a data set stores to what a network reads, on the device: functions of (input, length).
+"""Front ends: from what a data set stores to what a network reads, on the device. Functions of (input, length).
 
-Front ends are computed in float32 whatever the network's type; audio is int16, taken as audio / 32768, or floating.
-`length_B`, the valid steps of each clip, is read where a docstring says so; elsewhere what follows a clip's end is
-part of it.
+Front ends compute in float32, whatever the network's type. Audio is int16, taken as audio / 32768, or floating.
+`length_B`, the valid steps of each clip, is read only where a docstring says so.
 
-All spectra follow librosa 0.11: periodic Hann window, zeros around the clip, Slaney's mel scale and norm. Of T samples
-they have
+Spectra follow librosa: periodic Hann window, zeros around the clip, Slaney's mel scale and norm. T samples have
 
     1 + T // hop_samples              frames where `centred` (n_fft even): frame i is centred at sample i * hop_samples
     1 + (T - n_fft) // hop_samples    frames where not: frame i starts at sample i * hop_samples
 
-Those functions raise ConfigError where a clip is shorter than a frame that is not centred, where a hop is longer than
-a frame, so that samples would be passed over, and for values out of range. Their common arguments:
+Functions of spectra raise ConfigError where a clip is shorter than a frame that is not centred, where a hop is longer
+than a frame, and for values out of range. Their common arguments:
 
-  audio_BT: int16 or floating [B, T]. sample_rate_hz: of the audio. n_fft, hop_samples: samples of a frame, and from one
-    frame to the next. mels, low_hz, high_hz: bands, and the range that they span, up to half the sampling rate where
-    high_hz is None. reference: power that is 0 dB, or "max" for each clip's greatest. top_db: what lies further below
-    a clip's greatest level is lifted to that level; None for no limit. normalise: whether each feature of a clip is
-    brought to zero mean and unit variance over time.
+  audio_BT: int16 or floating [B, T]. sample_rate_hz: of the audio. n_fft, hop_samples: samples of a frame, and between
+    the starts of two frames. mels: number of mel bands up to half the sampling rate.
+  reference: power of 0 dB, or "max" for the greatest power of each clip. top_db: levels further below a clip's greatest
+    level are raised to that limit; None: no limit.
+  normalise: whether each feature of a clip is scaled to zero mean and unit variance over time.
 """
 
 import functools
@@ -35,32 +33,28 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from audiojax.errors import ConfigError
 
-DELTA_FRAMES = 9  # as librosa.feature.delta's default
 MEL_GROUPS = 4
-BLOCK_BYTES = {True: 2**21, False: 2**28}  # of frames that are transformed at a time, on a CPU and on accelerators
-EXACT = jax.lax.Precision.HIGHEST  # Accelerators would otherwise round the factors of a product to 10 bits or fewer.
+BLOCK_BYTES = {True: 2**21, False: 2**28}  # frames that are transformed at a time, on a CPU and on accelerators
+EXACT = jax.lax.Precision.HIGHEST  # By default accelerators round the factors of a product to 10 bits or fewer.
 
 
 def identity(audio_BT: jax.Array, length_B: jax.Array, divisor: float = 1.0) -> jax.Array:
-    """What the data set stores, divided by `divisor` (32768 brings int16 to -1 … 1): float32 [B, T, 1]."""
+    """Stored values divided by `divisor`, which is 32768 for int16 in -1 … 1: float32 [B, T, 1]."""
     return (audio_BT.astype(jnp.float32) / divisor)[..., None]
 
 
 def dequantise(embedding_BTF: jax.Array, length_B: jax.Array, low: float, high: float) -> jax.Array:
-    """uint8 embeddings to float32 in low…high; steps from `length` on become zeros.
-
-    Args:
-      embedding_BTF: uint8 [B, T, F]. length_B: int [B], valid steps. low, high: values of 0 and 255.
-    """
+    """Embeddings uint8 [B, T, F] as float32: 0 becomes `low`, 255 `high`. Steps from length_B on become zeros."""
     values_BTF = low + (high - low) / 255 * embedding_BTF.astype(jnp.float32)
     valid_BT = jnp.arange(embedding_BTF.shape[1]) < length_B[:, None]
     return jnp.where(valid_BT[..., None], values_BTF, 0)
 
 
 def waveform(audio_BT: jax.Array, length_B: jax.Array, samples: int, compression: float) -> jax.Array:
-    """int16 audio, resampled by FFT to `samples` values a clip at unit root mean square: float32 [B, samples, 1].
+    """Audio resampled to `samples` values a clip, at a root mean square of 1: float32 [B, samples, 1].
 
-    compression: c of asinh(c x), which lifts what is quiet; 0 for none.
+    Args:
+      compression: c of asinh(c x), which raises quiet samples. 0: none.
     """
     x_BT = fft_resample(to_float(audio_BT), samples)
     x_BT = x_BT / (jnp.sqrt(jnp.mean(x_BT**2, axis=-1, keepdims=True)) + 1e-4)
@@ -77,53 +71,13 @@ def flat_log_mel(
     frames: int,
     range_db: float,
 ) -> jax.Array:
-    """Log-mel spectrogram of int16 audio laid out as one sequence, band after band: float32 [B, mels * frames, 1].
+    """Log-mel spectrogram as one sequence, band after band: float32 [B, mels * frames, 1].
 
-    The first `frames` of 1 + T // hop_samples centred frames; decibels below the clip's loudest value, of which
-    0 to -range_db become 1 to -1.
+    Takes the first `frames` centred frames. Levels of 0 to -range_db below the clip's greatest become 1 to -1.
     """
-    mel_BFM = mel(audio_BT, length_B, sample_rate_hz, n_fft, hop_samples, True, mels)[:, :frames]
+    mel_BFM = _mel(audio_BT, sample_rate_hz, n_fft, hop_samples, True, mels)[:, :frames]
     level_BFM = 2 * _decibels(mel_BFM, "max", range_db) / range_db + 1
     return level_BFM.swapaxes(1, 2).reshape(len(audio_BT), -1, 1)
-
-
-def spectrogram(
-    audio_BT: jax.Array,
-    length_B: jax.Array,
-    n_fft: int,
-    hop_samples: int,
-    centred: bool,
-    power: float,
-    normalise: bool = False,
-) -> jax.Array:
-    """Magnitudes to the given power, 1.0 or 2.0: float32 [B, frames, 1 + n_fft // 2]."""
-    if power not in (1.0, 2.0):
-        raise ConfigError(f"frontend.power={power} must be 1.0 (magnitude) or 2.0 (power).")
-    feature = _power if power == 2.0 else jnp.abs
-    return _normalised(_framewise(feature, audio_BT, n_fft, hop_samples, centred), normalise)
-
-
-def mel(
-    audio_BT: jax.Array,
-    length_B: jax.Array,
-    sample_rate_hz: int,
-    n_fft: int,
-    hop_samples: int,
-    centred: bool,
-    mels: int,
-    low_hz: float = 0.0,
-    high_hz: float | None = None,
-    normalise: bool = False,
-) -> jax.Array:
-    """Power in mel bands: float32 [B, frames, mels]."""
-    groups = _mel_groups(sample_rate_hz, n_fft, mels, low_hz, high_hz)
-
-    def bands(spectrum_BFK):
-        power_BFK = _power(spectrum_BFK)
-        products = [jnp.matmul(power_BFK[..., bins], bank_KM, precision=EXACT) for bins, bank_KM in groups]
-        return jnp.concatenate(products, axis=-1)
-
-    return _normalised(_framewise(bands, audio_BT, n_fft, hop_samples, centred), normalise)
 
 
 def log_mel(
@@ -136,13 +90,11 @@ def log_mel(
     mels: int,
     reference: float | str,
     top_db: float | None,
-    low_hz: float = 0.0,
-    high_hz: float | None = None,
     normalise: bool = False,
     divisor: float = 1.0,
 ) -> jax.Array:
     """Decibels in mel bands, divided by `divisor`: float32 [B, frames, mels]."""
-    mel_BFM = mel(audio_BT, length_B, sample_rate_hz, n_fft, hop_samples, centred, mels, low_hz, high_hz)
+    mel_BFM = _mel(audio_BT, sample_rate_hz, n_fft, hop_samples, centred, mels)
     return _normalised(_decibels(mel_BFM, reference, top_db) / divisor, normalise)
 
 
@@ -172,26 +124,13 @@ def mfcc(
     coefficients: int,
     reference: float | str,
     top_db: float | None,
-    low_hz: float = 0.0,
-    high_hz: float | None = None,
-    deltas: int = 0,
     normalise: bool = False,
 ) -> jax.Array:
-    """Mel-frequency cepstral coefficients: float32 [B, frames, coefficients * (1 + deltas)].
-
-    The first coefficients of the orthonormal DCT-II of `log_mel`, then, for deltas of 1 or 2, their derivatives over
-    time up to that order, from polynomials of that degree fitted to 9 frames (fewer frames are a ConfigError).
-    """
+    """Mel-frequency cepstral coefficients, the orthonormal DCT-II of `log_mel`: float32 [B, frames, coefficients]."""
     if not 1 <= coefficients <= mels:
         raise ConfigError(f"frontend.coefficients={coefficients} must be 1 … frontend.mels={mels}.")
-    if deltas not in (0, 1, 2):
-        raise ConfigError(f"frontend.deltas={deltas} must be 0, 1 or 2.")
-    level_BFM = log_mel(
-        audio_BT, length_B, sample_rate_hz, n_fft, hop_samples, centred, mels, reference, top_db, low_hz, high_hz
-    )
-    mfcc_BFC = jnp.matmul(level_BFM, _dct(mels, coefficients), precision=EXACT)
-    stacked = [mfcc_BFC] + [_derivative(mfcc_BFC, order) for order in range(1, deltas + 1)]
-    return _normalised(jnp.concatenate(stacked, axis=-1), normalise)
+    level_BFM = log_mel(audio_BT, length_B, sample_rate_hz, n_fft, hop_samples, centred, mels, reference, top_db)
+    return _normalised(jnp.matmul(level_BFM, _dct(mels, coefficients), precision=EXACT), normalise)
 
 
 def spectrogram_image(
@@ -205,11 +144,13 @@ def spectrogram_image(
     range_db: float,
     divisor: float,
 ) -> jax.Array:
-    """Spectrogram of each clip, without what follows its end, as an image: float32 [B, height, width, 1].
+    """Spectrogram of the valid steps of each clip as an image: float32 [B, height, width, 1].
 
-    Row 0 is at 0 Hz, time runs from left to right. Decibels below the clip's greatest magnitude, 0 to -range_db,
-    brought to height x width by linear interpolation (where it shrinks, with a triangular kernel as wide as the pixels
-    it merges) and divided by `divisor`.
+    Row 0 is at 0 Hz, time runs from left to right. Values are decibels below the clip's greatest magnitude, 0 to
+    -range_db, divided by `divisor`. Both axes are resized linearly, with antialiasing where they shrink.
+
+    Args:
+      length_B: int [B], valid steps, on which the frames that are shown depend.
     """
     power_BFK = _framewise(_power, audio_BT, n_fft, hop_samples, centred)
     margin = 0 if centred else n_fft
@@ -227,16 +168,16 @@ def stft(x_BT: jax.Array, n_fft: int, hop_samples: int, centred: bool = True) ->
 
 
 def to_float(audio_BT: jax.Array) -> jax.Array:
-    """int16 to float32 in -1 … 1; what is floating already keeps its values."""
+    """int16 as float32 in -1 … 1; floating values as float32."""
     x_BT = audio_BT.astype(jnp.float32)
     return x_BT if jnp.issubdtype(audio_BT.dtype, jnp.floating) else x_BT / 32768
 
 
 def fft_resample(x_BT: jax.Array, samples: int) -> jax.Array:
-    """Resamples real signals along the last axis as `scipy.signal.resample` does: [B, T] to [B, samples].
+    """Resamples real signals [B, T] to [B, samples], as `scipy.signal.resample` does.
 
-    The spectrum is cut or zero-padded. At an even target length, cutting folds the new Nyquist bin onto itself
-    (twice its value), padding shares the old one between both frequencies (half of it).
+    It cuts or pads the spectrum. Where the shorter length is even, its Nyquist bin is doubled by cutting, for both
+    frequencies fold onto it, and halved by padding.
     """
     source = x_BT.shape[-1]
     if samples == source:
@@ -249,11 +190,10 @@ def fft_resample(x_BT: jax.Array, samples: int) -> jax.Array:
 
 
 def _framewise(feature, audio_BT: jax.Array, n_fft: int, hop_samples: int, centred: bool) -> jax.Array:
-    """feature(spectra [B, F, 1 + n_fft // 2]) of all frames: [B, frames, ...].
+    """Applies `feature`, a function of spectra [B, F, 1 + n_fft // 2], to all frames: [B, frames, ...].
 
-    The frames are taken block after block. Frames overlap, so that all at once are several times the audio; on a CPU
-    the time goes into moving them through memory, and blocks that stay in its cache make log-mel three times as fast.
-    Time is what is cut, since the batch may be spread over devices.
+    Frames overlap, so all of them take several times the memory of the audio. They are computed in blocks of time that
+    fit a CPU's cache, which makes log-mel three times as fast. The batch is not cut: it may be spread over devices.
     """
     if not 1 <= hop_samples <= n_fft:
         raise ConfigError(f"frontend.hop_samples={hop_samples} must be 1 … frontend.n_fft={n_fft}.")
@@ -270,7 +210,7 @@ def _framewise(feature, audio_BT: jax.Array, n_fft: int, hop_samples: int, centr
 
     def features_of(block):
         index = block * block_frames * hop_samples + index_FN
-        # What lies outside of the clip reads as zeros, which spares a padded copy of the audio.
+        # Samples outside of the clip read as zeros, without a padded copy of the audio.
         frames_BFN = jnp.asarray(audio_BT).at[:, index].get(mode="fill", fill_value=0, wrap_negative_indices=False)
         return feature(_in_place(lambda x: jnp.fft.rfft(x))(to_float(frames_BFN) * window_N))
 
@@ -281,9 +221,9 @@ def _framewise(feature, audio_BT: jax.Array, n_fft: int, hop_samples: int, centr
 
 
 def _in_place(transform: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], jax.Array]:
-    """An FFT along the last axis in which each device transforms its own part of the batch.
+    """An FFT along the last axis that each device applies to its part of the batch.
 
-    Left to itself, XLA gathers the whole batch on every device first.
+    Without this, XLA gathers the whole batch on every device first.
     """
     partitioned = custom_partitioning(transform)
 
@@ -302,24 +242,33 @@ def _in_place(transform: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Arra
 
 
 def _power(spectrum: jax.Array) -> jax.Array:
-    """Squared magnitude without the square root that `abs` takes."""
+    """Squared magnitude, without the square root of `abs`."""
     return spectrum.real**2 + spectrum.imag**2
 
 
-@functools.lru_cache
-def _mel_groups(sample_rate_hz: int, n_fft: int, mels: int, low_hz: float, high_hz: float | None):
-    """The mel filter bank as groups of neighbouring bands, each (slice of the bins that it reads, weights [K, M]).
+def _mel(audio_BT: jax.Array, sample_rate_hz: int, n_fft: int, hop_samples: int, centred: bool, mels: int) -> jax.Array:
+    """Power in mel bands: float32 [B, frames, mels]."""
+    groups = _mel_groups(sample_rate_hz, n_fft, mels)
 
-    Most of a whole bank is zeros; four groups do a quarter of its products, and log-mel is 1.3 times as fast on a CPU.
+    def bands(spectrum_BFK):
+        power_BFK = _power(spectrum_BFK)
+        products = [jnp.matmul(power_BFK[..., bins], bank_KM, precision=EXACT) for bins, bank_KM in groups]
+        return jnp.concatenate(products, axis=-1)
+
+    return _framewise(bands, audio_BT, n_fft, hop_samples, centred)
+
+
+@functools.lru_cache
+def _mel_groups(sample_rate_hz: int, n_fft: int, mels: int):
+    """The mel filter bank as groups of neighbouring bands, each (slice of its bins, weights [K, M]).
+
+    Most weights of the bank are zero. Four groups need a quarter of its products, and log-mel is 1.3 times as fast on a
+    CPU.
     """
-    high_hz = sample_rate_hz / 2 if high_hz is None else high_hz
-    if not 0 <= low_hz < high_hz <= sample_rate_hz / 2:
-        raise ConfigError(
-            f"frontend.low_hz={low_hz} and high_hz={high_hz} must be a range within 0 … {sample_rate_hz / 2} Hz."
-        )
-    bank_MK = librosa.filters.mel(sr=sample_rate_hz, n_fft=n_fft, n_mels=mels, fmin=low_hz, fmax=high_hz)
     groups = []
-    for group_MK in np.array_split(bank_MK, min(MEL_GROUPS, mels)):
+    for group_MK in np.array_split(
+        librosa.filters.mel(sr=sample_rate_hz, n_fft=n_fft, n_mels=mels), min(MEL_GROUPS, mels)
+    ):
         read = np.flatnonzero(group_MK.any(axis=0))
         bins = slice(read[0], read[-1] + 1) if len(read) else slice(0, 1)
         groups.append((bins, np.ascontiguousarray(group_MK[:, bins].T)))
@@ -327,7 +276,7 @@ def _mel_groups(sample_rate_hz: int, n_fft: int, mels: int, low_hz: float, high_
 
 
 def _decibels(power_BFK: jax.Array, reference: float | str, top_db: float | None) -> jax.Array:
-    """10 log10(power / reference), both at least 1e-10, as librosa.power_to_db on each clip of its own."""
+    """10 log10(power / reference), both at least 1e-10, as librosa.power_to_db of each clip."""
     if reference != "max" and (isinstance(reference, str) or reference <= 0):
         raise ConfigError(f'frontend.reference={reference!r} must be "max" or a power above 0.')
     if top_db is not None and top_db < 0:
@@ -340,9 +289,9 @@ def _decibels(power_BFK: jax.Array, reference: float | str, top_db: float | None
 
 
 def _resize_time(x_BFK: jax.Array, frames_B: jax.Array, width: int) -> jax.Array:
-    """The first frames_B frames of each clip as `width` ones: [B, width, K], as `jax.image.resize` does by "linear".
+    """Resizes the first frames_B frames of each clip to [B, width, K], as `jax.image.resize` does with "linear".
 
-    Frame by frame that a column sees, because a matrix for every clip is mostly zeros.
+    It adds the frames under each column one by one, for the matrix of a clip is mostly zeros.
     """
     scale_B1 = frames_B[:, None] / width
     reach_B1 = jnp.maximum(scale_B1, 1)
@@ -365,20 +314,8 @@ def _dct(mels: int, coefficients: int) -> np.ndarray:
     return scipy.fft.dct(np.eye(mels), axis=1, norm="ortho")[:, :coefficients].astype(np.float32)
 
 
-def _derivative(x_BFC: jax.Array, order: int) -> jax.Array:
-    """Derivative over time by Savitzky and Golay's filter; its first and last polynomial reach to the clip's ends."""
-    frames, half = x_BFC.shape[1], DELTA_FRAMES // 2
-    if frames < DELTA_FRAMES:
-        raise ConfigError(f"frontend.deltas need {DELTA_FRAMES} frames; these clips have {frames}.")
-    fit = scipy.signal.savgol_filter(np.eye(DELTA_FRAMES), DELTA_FRAMES, order, deriv=order, axis=0).astype(np.float32)
-    inner = sum(fit[half, i] * x_BFC[:, i : i + frames - 2 * half] for i in range(DELTA_FRAMES))
-    at_end = lambda rows, nine_BFC: jnp.einsum("gf,bfc->bgc", rows, nine_BFC, precision=EXACT)
-    first, last = at_end(fit[:half], x_BFC[:, :DELTA_FRAMES]), at_end(fit[-half:], x_BFC[:, -DELTA_FRAMES:])
-    return jnp.concatenate([first, inner, last], axis=1)
-
-
 def _normalised(x_BFK: jax.Array, normalise: bool) -> jax.Array:
-    """Zero mean and unit variance of each feature over time; one that is constant but for rounding becomes zeros."""
+    """Scales each feature to zero mean and unit variance over time. A constant feature becomes zeros."""
     if not normalise:
         return x_BFK
     mean_B1K = x_BFK.mean(axis=1, keepdims=True)

@@ -1,18 +1,19 @@
-"""A grid of settings: every combination of their values is a replica of its own in one program, all of one seed."""
+"""Grids of settings: every combination of their values is one replica of one program, and all have one seed."""
 
 import math
 from collections.abc import Container
 
 import numpy as np
 
+from audiojax import names
 from audiojax.errors import ConfigError
 
 
 def settle(config, overrides: Container[str]) -> None:
-    """Makes replicas as many as the grid has combinations, where there is one and the command line has not set them.
+    """Sets replicas to the number of combinations, where the config has a grid and the overrides leave replicas alone.
 
     Raises:
-      ConfigError: `overrides` have a key that differs between the replicas anyway.
+      ConfigError: the overrides set a key of the grid.
     """
     pairs = _pairs(config)
     for key, _ in pairs:
@@ -23,7 +24,7 @@ def settle(config, overrides: Container[str]) -> None:
 
 
 def settings(config) -> dict[str, np.ndarray]:
-    """Each key of `config.grid` with its value in every replica, float32 [replicas]; {} where there is no grid."""
+    """The value of each key of `config.grid` in every replica, float32 [replicas]; {} without a grid."""
     pairs = columns(config)
     mesh = np.meshgrid(*(values for _, values in pairs), indexing="ij")
     return {key: values.ravel() for (key, _), values in zip(pairs, mesh)}
@@ -32,16 +33,14 @@ def settings(config) -> dict[str, np.ndarray]:
 def columns(config) -> list[tuple[str, np.ndarray]]:
     """Each key of `config.grid` and its values, float32.
 
-    grid: pairs of a key and its values, such as ("optim.lr", (1e-4, 1e-3)); the last key's values change fastest. One
-    program serves all of them, so they are numbers that leave shapes alone and that evaluation does not need: optim.lr,
-    task.positive_weight (of sigmoid_cross_entropy) and the model's rates of dropout.
+    A grid is a list of pairs such as ("optim.lr", (1e-4, 1e-3)); the values of the last key change fastest. Its keys
+    are the task's `grid_keys`, numbers that change no shape: one program trains all combinations.
 
     Raises:
-      ConfigError: another key, no pairs of a key and numbers, or not as many replicas as combinations.
+      ConfigError: the grid has another key or is no list of such pairs, or replicas is not its number of combinations.
     """
-    known = ["optim.lr", *["task.positive_weight"] * (config.task.loss == "sigmoid_cross_entropy")]
-    known += [f"model.{name}" for name in config.model if name.endswith("dropout")]
     pairs = _pairs(config)
+    known = names.task(config.task.name).grid_keys(config) if pairs else []
     for key, values in pairs:
         if key not in known:
             raise ConfigError(
@@ -50,13 +49,13 @@ def columns(config) -> list[tuple[str, np.ndarray]]:
     combinations = math.prod(len(values) for _, values in pairs)
     if pairs and combinations != config.replicas:
         raise ConfigError(
-            f"grid has {combinations} combinations; set replicas={combinations}, for it is {config.replicas}."
+            f"grid has {combinations} combinations, but replicas={config.replicas}; set replicas={combinations}."
         )
     return pairs
 
 
 def _pairs(config) -> list[tuple[str, np.ndarray]]:
-    """Keys of the grid and the values of each."""
+    """The keys of the grid and their values, whatever the keys are."""
     try:
         pairs = [(str(key), np.array(values, np.float32)) for key, values in config.grid]
         if not all(values.ndim == 1 and len(values) for _, values in pairs):

@@ -1,6 +1,6 @@
-"""From features back to a waveform, on the device: for a front end, the function of the same name here undoes it.
+"""From features back to a waveform, on the device. Each function inverts the front end of the same name.
 
-Each is a function of (features, samples) and its front end's own arguments: float32 [B, samples], as audio / 32768.
+The functions take (features, samples) and the arguments of the front end, and return float32 [B, samples] in -1 … 1.
 """
 
 import jax
@@ -16,7 +16,7 @@ ITERATIONS, MOMENTUM = 32, 0.99  # librosa's defaults
 
 
 def identity(x_BT1: jax.Array, samples: int, divisor: float = 1.0) -> jax.Array:
-    """Of `frontend.identity`."""
+    """Inverts `frontend.identity`."""
     return x_BT1[:, :samples, 0] * divisor / 32768
 
 
@@ -30,32 +30,30 @@ def log_mel(
     mels: int,
     reference: float,
     top_db: float | None,
-    low_hz: float = 0.0,
-    high_hz: float | None = None,
     normalise: bool = False,
     divisor: float = 1.0,
 ) -> jax.Array:
-    """Of `frontend.log_mel`: powers from the bands by the bank's pseudo-inverse, phases by Griffin and Lim.
+    """Inverts `frontend.log_mel`: powers by the pseudo-inverse of the filter bank, phases by Griffin and Lim.
 
     Raises:
-      ConfigError: levels relative to a clip's own, which do not say how loud it was, or frames that are not centred or
-        no whole number of hops.
+      ConfigError: levels that are relative to the clip, frames that are not centred, or a frame that is not a whole
+        number of hops.
     """
     if normalise or reference == "max" or not centred or n_fft % hop_samples:
         raise ConfigError(
             "frontend: a log_mel can be made audible again only where normalise=False, reference is a power,"
             " centred=True and hop_samples divides n_fft."
         )
-    bank_MK = librosa.filters.mel(sr=sample_rate_hz, n_fft=n_fft, n_mels=mels, fmin=low_hz, fmax=high_hz)
+    bank_MK = librosa.filters.mel(sr=sample_rate_hz, n_fft=n_fft, n_mels=mels)
     power_BFM = reference * 10 ** (divisor * level_BFM / 10)
     power_BFK = jnp.maximum(jnp.matmul(power_BFM, np.linalg.pinv(bank_MK).T, precision=frontend.EXACT), 0)
     return _griffin_lim(jnp.sqrt(power_BFK), samples, n_fft, hop_samples)
 
 
 def _griffin_lim(magnitude_BFK: jax.Array, samples: int, n_fft: int, hop_samples: int) -> jax.Array:
-    """A waveform whose centred short-time Fourier transform has about these magnitudes: float32 [B, samples].
+    """A waveform whose centred STFT has about these magnitudes: float32 [B, samples].
 
-    The fast algorithm of Perraudin et al. (2013), from random phases that are always the same.
+    Fast Griffin-Lim (Perraudin et al. 2013). The first phases are random, with a fixed seed.
     """
     frames = magnitude_BFK.shape[1]
     phase_FK = jax.random.uniform(jax.random.key(0), magnitude_BFK.shape[1:], maxval=2 * np.pi)
@@ -74,17 +72,17 @@ def _griffin_lim(magnitude_BFK: jax.Array, samples: int, n_fft: int, hop_samples
 
 
 def _istft(spectrum_BFK: jax.Array, samples: int, n_fft: int, hop_samples: int) -> jax.Array:
-    """The waveform of a centred `frontend.stft` whose hop divides its frame: [B, samples], zeros where frames end."""
+    """Inverts a centred `frontend.stft` whose hop divides its frame: [B, samples], with zeros behind the last frame."""
     window_N = scipy.signal.get_window("hann", n_fft).astype(np.float32)
     frames_BFN = jnp.fft.irfft(spectrum_BFK, n_fft) * window_N
     weight_FN = np.broadcast_to(window_N**2, frames_BFN.shape[1:])
-    x_BT = _added(frames_BFN, hop_samples) / jnp.maximum(_added(weight_FN[None], hop_samples), 1e-8)
+    x_BT = _overlap_add(frames_BFN, hop_samples) / jnp.maximum(_overlap_add(weight_FN[None], hop_samples), 1e-8)
     x_BT = x_BT[:, n_fft // 2 :][:, :samples]
     return jnp.pad(x_BT, ((0, 0), (0, samples - x_BT.shape[1])))
 
 
-def _added(frames_BFN: jax.Array, hop_samples: int) -> jax.Array:
-    """Frames laid over each other every `hop_samples`, and added: [B, (F - 1) hop + N]."""
+def _overlap_add(frames_BFN: jax.Array, hop_samples: int) -> jax.Array:
+    """Overlap-add of frames every `hop_samples`: [B, (F - 1) hop + N]."""
     batch, frames, n_fft = frames_BFN.shape
     parts = n_fft // hop_samples
     pieces = frames_BFN.reshape(batch, frames, parts, hop_samples)

@@ -1,43 +1,29 @@
-"""One run or table writes a folder at a time: a lock that its holder's end sets free, however it ends."""
+"""The lock of a folder, so that one run or table writes it at a time. It is free once its process has ended."""
 
 import contextlib
 import errno
 import fcntl
-import functools
 import os
 import pathlib
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import IO
 
 from audiojax import console, durable
 from audiojax import mesh as meshes
 from audiojax.errors import RunError
-from audiojax.writer import read_result
 
 LOCK = ".lock"  # holds "process PID on HOST since TIME" while a run writes the folder
 CANNOT_LOCK = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
-def own_folder(run: Callable[..., dict]) -> Callable[..., dict]:
-    """A recipe's `run` that holds the lock of its workdir; a finished folder needs none."""
-
-    @functools.wraps(run)
-    def locked(config, workdir: pathlib.Path, *args, **kwargs) -> dict:
-        finished = meshes.by_first(lambda: bool(read_result(workdir)))
-        with contextlib.nullcontext() if finished else hold(workdir):
-            return run(config, workdir, *args, **kwargs)
-
-    return locked
-
-
 @contextlib.contextmanager
 def hold(folder: pathlib.Path) -> Iterator[None]:
-    """Holds the lock of a folder, which is made where it is not there, for all processes of a run.
+    """Holds the lock of a folder for all processes of a run. Makes the folder if it does not exist.
 
     Raises:
-      RunError: another process holds it, which is named, or the folder cannot be written.
+      RunError: another process, which is named, holds the lock; or the folder cannot be written.
     """
     with contextlib.ExitStack() as held:
         meshes.by_first(lambda: held.enter_context(first_hold(folder)))
@@ -46,7 +32,7 @@ def hold(folder: pathlib.Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def first_hold(folder: pathlib.Path) -> Iterator[None]:
-    """The same for this process alone."""
+    """Holds the lock of a folder for this process."""
     path, is_new = folder / LOCK, not folder.exists()
     try:
         durable.make_folder(folder)
@@ -65,11 +51,11 @@ def first_hold(folder: pathlib.Path) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 path.unlink()
                 if is_new:
-                    folder.rmdir()  # Where something was written it stays.
+                    folder.rmdir()  # Fails, as it should, if the folder is not empty.
 
 
 def open_locked(path: pathlib.Path) -> IO:
-    """The lock's file, locked. Raises BlockingIOError where another process holds it."""
+    """Opens and locks the lock's file. Raises BlockingIOError if another process holds it."""
     with contextlib.ExitStack() as opened:
         file = opened.enter_context(open(path, "a", encoding="utf-8"))
         try:
@@ -77,23 +63,16 @@ def open_locked(path: pathlib.Path) -> IO:
         except OSError as error:
             if error.errno not in CANNOT_LOCK:
                 raise
-            console.say(f"{path.parent} is on a file system without locks: let no second run write there.")
-        if is_at(path, file):
-            opened.pop_all()
-            return file
-    return open_locked(path)  # Its last holder has removed the file meanwhile.
-
-
-def is_at(path: pathlib.Path, file: IO) -> bool:
-    """Whether an open file is the one at `path`."""
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
-    except FileNotFoundError:
-        return False
+            console.say(f"{path.parent} is on a file system without locks; start no second run there.")
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(path), os.fstat(file.fileno())):
+                opened.pop_all()
+                return file
+    return open_locked(path)  # The last holder has removed the file in the meantime.
 
 
 def holder(path: pathlib.Path) -> str:
-    """Who holds a lock, as its file says."""
+    """The holder's name, read from the lock's file."""
     try:
         return path.read_text(encoding="utf-8").strip() or "another process"
     except OSError:

@@ -12,7 +12,7 @@ from audiojax.errors import ConfigError
 SHARED = {  # modules that serve the others of their package
     "models": ("layers",),
     "data.datasets": ("base", "synthesiser"),
-    "recipes": ("table",),
+    "tasks": ("network",),
 }
 INPUTS = {  # how the parameters begin that a config does not give, of the functions of these modules
     "frontend": ("", "length"),
@@ -64,6 +64,22 @@ def recipe(name: str) -> Callable:
 def data_set(name: str) -> type:
     """Class Builder of audiojax/data/datasets/NAME.py, which imports TensorFlow. Raises ConfigError without one."""
     return module("data.datasets", "data.name", name).Builder
+
+
+def loss(name: str, kind: type):
+    """The object of class `kind` in losses.py that `task.loss` names. Raises ConfigError without one."""
+    losses = importlib.import_module("audiojax.losses")
+    known = {n: value for n, value in vars(losses).items() if type(value) is kind}
+    choose("task.loss", name, known)
+    return known[name]
+
+
+def tracker(name: str) -> type:
+    """The class of audiojax/trackers.py with this name in lower case. Raises ConfigError without one."""
+    module = importlib.import_module("audiojax.trackers")
+    trackers = {n.lower(): c for n, c in vars(module).items() if inspect.isclass(c) and c.__module__ == module.__name__}
+    choose("run.trackers", name, trackers)
+    return trackers[name]
 
 
 def function(owner: str, section: str, config) -> Callable:

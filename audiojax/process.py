@@ -1,8 +1,9 @@
-"""The process of a program: how it starts, what signals do to it, how it ends."""
+"""Starts and ends a program: standard streams, malloc settings, signals, and errors as one sentence."""
 
 import contextlib
 import os
 import pathlib
+import re
 import signal
 import socket
 import sys
@@ -13,18 +14,14 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
+from audiojax import host
 from audiojax.errors import AudiojaxError, Interrupted
 
-# Huge pages; nothing is given back to the system; one arena, because others do give back what is large.
-MALLOC = (
-    "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1000000000000:glibc.malloc.arena_max=1"
-)
-STOPPED = 130  # exit code of a program that was asked to stop
+STOPPED = 130  # exit code of a program that a signal stopped
 
 
 def begin() -> None:
-    """Readies the process of a program, before its imports: its streams, its memory, and the answers to signals and to
-    errors."""
+    """Prepares the process. A program calls it before its slow imports."""
     open_closed_streams()
     restart_with_malloc_set()
     end_at_signals()
@@ -32,59 +29,82 @@ def begin() -> None:
 
 
 def open_closed_streams() -> None:
-    """Opens standard streams that were closed when this program started, to nowhere. Else the next file that is opened
-    has their number, and what libraries write to stderr goes into it."""
+    """Opens /dev/null in place of each closed standard stream.
+
+    Otherwise the next file that is opened takes the stream's number, and text for stderr is written into it.
+    """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def restart_with_malloc_set() -> None:
-    """Starts this program anew, on Linux, with glibc told by `MALLOC` to keep memory; at once where it is told already.
+    """Restarts the program with the GLIBC_TUNABLES of --config.run.malloc; glibc reads them only at the start.
 
-    XLA on CPU takes the memory of a step anew at every step, which from the system, in pages of 4 KiB, costs up to half
-    of its time. glibc reads its settings as a program starts. A GLIBC_TUNABLES that the user has set is left alone.
+    XLA on CPU allocates a step's memory anew at every step. Huge pages and memory that glibc keeps make that cheap.
+    Nothing happens on other systems than Linux, on hosts with accelerators, or where GLIBC_TUNABLES is set already.
     """
-    if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
-        os.environ["GLIBC_TUNABLES"] = MALLOC
+    if sys.platform != "linux" or "GLIBC_TUNABLES" in os.environ or host.has_accelerator():
+        return
+    if tunables := malloc_tunables(malloc_setting(sys.argv[1:]), host.memory_bytes()):
+        os.environ["GLIBC_TUNABLES"] = tunables
         os.execv(sys.executable, sys.orig_argv)
 
 
-def end_at_signals() -> None:
-    """From now on SIGINT, SIGTERM and SIGHUP end the program at once, with a sentence.
+def malloc_setting(arguments: list[str]) -> str:
+    """The last value of --config.run.malloc on a command line, before flags are parsed; "keep" without one."""
+    values = re.findall("\0--?config\\.run\\.malloc[=\0]([^\0]*)", "\0".join(["", *arguments, ""]))
+    return values[-1] if values else "keep"
 
-    A thread ends it: the main thread runs handlers between two lines of Python, and one line may compile for minutes.
-    A handler that is set later, such as the training loop's, has precedence while it is set. A signal that is ignored
-    when the program starts, as nohup does, stays ignored.
+
+def malloc_tunables(setting: str, memory_bytes: int) -> str:
+    """GLIBC_TUNABLES for a value of run.malloc: "keep" or "huge_pages"; "" for "system" and unknown values.
+
+    "keep" also keeps freed memory in one arena. Blocks above a share of `memory_bytes` are returned to the system: in
+    the arena they would leave holes, and it would grow.
+    """
+    huge_pages = {"hugetlb": 1}
+    kept = {"arena_max": 1, "mmap_threshold": memory_bytes // 16, "trim_threshold": memory_bytes // 4}
+    settings = {"keep": huge_pages | kept, "huge_pages": huge_pages}.get(setting, {})
+    return ":".join(f"glibc.malloc.{name}={value}" for name, value in settings.items())
+
+
+def end_at_signals() -> None:
+    """Makes SIGINT, SIGTERM and SIGHUP end the program at once, with one sentence.
+
+    A thread ends it, because Python runs signal handlers only between two bytecodes of the main thread, and a
+    compilation may take minutes. A handler that is set later takes precedence. A signal that is ignored at the start
+    (nohup) stays ignored.
     """
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN:
-            signal.signal(getattr(signal, name), _left_to_thread)
+            signal.signal(getattr(signal, name), _leave_to_thread)
 
     threading.Thread(target=_watch, args=(reader, writer), daemon=True).start()
 
 
 def _watch(reader: socket.socket, writer: socket.socket) -> None:
-    """Ends the program at the first signal that is left to this thread. writer: kept open as long as this runs."""
+    """Ends the program at the first signal whose handler is `_leave_to_thread`. The argument keeps `writer` open."""
     while number := reader.recv(1):
-        if signal.getsignal(number[0]) is _left_to_thread:
+        if signal.getsignal(number[0]) is _leave_to_thread:
             end(STOPPED, f"stopped by {signal.Signals(number[0]).name}; the same command goes on.")
 
 
-def _left_to_thread(number, frame) -> None:
-    """The handler of the signals that the thread of `end_at_signals` answers."""
+def _leave_to_thread(number, frame) -> None:
+    """Does nothing in the main thread; `_watch` ends the program."""
 
 
-def run(program: Callable[[], None], folder: Callable[[], str | None]) -> None:
-    """Runs a program. An error ends the process: one sentence on stderr, and the exit code.
+def run(program: Callable[[], None], log_folder: Callable[[], str | None]) -> None:
+    """Runs a program. An error ends the process with one sentence on stderr and an exit code.
 
-    folder: where the traceback of an unforeseen error goes, if it can be written there.
+    Args:
+      log_folder: returns the folder for the traceback of an unforeseen error, or None.
     """
-    with contextlib.suppress(AttributeError):  # A stream may be closed, or another object.
-        sys.stdout.reconfigure(errors="backslashreplace")  # No name stops what prints it.
+    with contextlib.suppress(AttributeError):  # stdout may be another object without this method.
+        sys.stdout.reconfigure(errors="backslashreplace")  # Names that cannot be encoded are escaped.
     try:
         program()
     except Interrupted as stopped:
@@ -94,16 +114,18 @@ def run(program: Callable[[], None], folder: Callable[[], str | None]) -> None:
     except AudiojaxError as error:
         end(1, str(error))
     except OSError as error:
-        end(1, f"{error}; mend that and start the same command again, which goes on.")
+        end(1, f"{error}; repair that and start the same command again, which goes on.")
     except Exception as error:
-        end(1, f"{unforeseen(error, folder())}; exit code 1.")
+        end(1, f"{unforeseen(error, log_folder())}; exit code 1.")
 
 
 def unforeseen(error: BaseException, folder: str | pathlib.Path | None) -> str:
-    """A sentence on an error that has none, without its full stop. Its traceback is added to error.log in `folder`, or
-    in a new file of the temporary folder where that cannot be written."""
+    """Appends a traceback to error.log in `folder`; returns a sentence about the error, without its full stop.
+
+    Where the folder cannot be written, the traceback goes to a new file in the temporary folder, or to stderr.
+    """
     lines = str(error).strip().splitlines()
-    what = f"unforeseen {type(error).__name__}" + (f": {lines[0][:300].rstrip('.')}" if lines else "")
+    sentence = f"unforeseen {type(error).__name__}" + (f": {lines[0][:300].rstrip('.')}" if lines else "")
     head = f"{time.strftime('%Y-%m-%d %H:%M:%S')} process {os.getpid()}: {sys.argv}\n"
     text = head + "".join(traceback.format_exception(error)) + "\n"
     for open_log in (lambda: _open_log(folder), lambda: tempfile.mkstemp(".log", "audiojax_")):
@@ -111,9 +133,9 @@ def unforeseen(error: BaseException, folder: str | pathlib.Path | None) -> str:
             number, path = open_log()
             with open(number, "w", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(text)
-            return f"{what}; its traceback is in {path}"
+            return f"{sentence}; its traceback is in {path}"
     sys.stderr.write(text)
-    return what
+    return sentence
 
 
 def _open_log(folder: str | pathlib.Path) -> tuple[int, pathlib.Path]:
@@ -123,9 +145,9 @@ def _open_log(folder: str | pathlib.Path) -> tuple[int, pathlib.Path]:
 
 
 def end(code: int, sentence: str) -> NoReturn:
-    """Ends the process at once with a sentence. Threads that still write or wait are not waited for."""
+    """Prints a sentence and ends the process at once, without waiting for its threads."""
     with contextlib.suppress(OSError, ValueError, AttributeError):  # The terminal may be gone.
-        cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # A progress bar hides it.
+        cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # A progress bar hides the cursor.
         sys.stderr.write(f"{cursor}audiojax: {sentence}\n")
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):

@@ -1,7 +1,7 @@
-"""The range of every configuration key, checked before anything starts.
+"""The range of every key of a config, checked before anything starts.
 
-`RANGES` has one entry a key. A `*` stands for a name of the user's, such as that of a protocol. What stands in a list
-has a key of its own: a step of an augmentation list is AUGMENT.NAME.ARGUMENT, a number of a stage is STAGES.NAME.
+`RANGES` has one entry a key. `*` stands for any name, such as that of a protocol. Values inside lists have keys too: an
+argument of an augmentation is augment.features.NAME.ARGUMENT, a number of a stage is model.stages.NAME.
 """
 
 import math
@@ -11,20 +11,20 @@ from typing import Any, NamedTuple
 
 from audiojax.errors import ConfigError
 
-INT32, UINT32, INT64 = 2**31, 2**32, 2**63  # steps and sizes are int32 on a device, seeds uint32
+INT32, UINT32, INT64 = 2**31, 2**32, 2**63  # devices count steps and sizes in int32, seeds in uint32
 
 
 class Range(NamedTuple):
-    """The values that a key may have. words: what it must be. holds: whether a value is one of them."""
+    """The values that a key may have: in words, and as a test of a value."""
 
     words: str
     holds: Callable[[Any], bool]
 
 
 class Interval(NamedTuple):
-    """Finite numbers between two bounds, whole ones or all; True and False are none.
+    """Finite numbers between two bounds. True and False are not numbers.
 
-    ends: "[" or "]" where a bound is one of them, "(" or ")" where it is not.
+    ends: "[" and "]" include the lower and upper bound, "(" and ")" exclude it.
     """
 
     low: float = -math.inf
@@ -50,32 +50,27 @@ class Interval(NamedTuple):
 
 
 def whole(low: int, high: int = INT32) -> Interval:
-    """Whole numbers from `low` to below `high`."""
+    """Whole numbers from `low` up to, not including, `high`."""
     return Interval(low, high, "[)", whole=True)
 
 
 def one_of(*values) -> Range:
-    """These values alone; 1 is not True."""
-    known = lambda value: any(type(value) is type(each) and value == each for each in values)
-    return Range(" or ".join(map(repr, values)), known)
+    """These values only. 1 is not True."""
+    holds = lambda value: any(type(value) is type(known) and value == known for known in values)
+    return Range(" or ".join(map(repr, values)), holds)
 
 
 def either(one: Interval | Range, other: Interval | Range) -> Range:
-    """What is in one range or in another."""
+    """Values of one range or of the other."""
     return Range(f"{one.words} or {other.words}", lambda value: one.holds(value) or other.holds(value))
 
 
 def each(range_: Interval | Range, least: int = 0, most: float = math.inf) -> Range:
-    """Lists of values of a range, as many as `least` to `most`."""
+    """Lists of `least` to `most` values of a range."""
     count = f"{least} " if least == most else f"{least} or more " if least else ""
     length = lambda value: isinstance(value, (list, tuple)) and least <= len(value) <= most
     holds = lambda value: length(value) and all(map(range_.holds, value))
     return Range(f"a list of {count}values, each {range_.words}", holds)
-
-
-def is_named(value: Any) -> bool:
-    """Whether a value is a section with a name."""
-    return isinstance(value, dict) and isinstance(value.get("name"), str)
 
 
 def is_stage(value: Any) -> bool:
@@ -84,12 +79,12 @@ def is_stage(value: Any) -> bool:
 
 
 def is_pair(value: Any) -> bool:
-    """Whether a value is a name and a list that is not empty."""
+    """Whether a value is a list of a name and a list of values."""
     return is_stage(value) and len(value) == 2 and isinstance(value[1], (list, tuple)) and len(value[1]) > 0
 
 
 def listed(words: str, holds: Callable[[Any], bool]) -> Range:
-    """Lists of such values. words: what the list must be."""
+    """Lists of values that `holds` accepts."""
     return Range(words, lambda value: isinstance(value, (list, tuple)) and all(map(holds, value)))
 
 
@@ -100,199 +95,117 @@ NUMBER = Interval()
 ABOVE_0, FROM_0 = Interval(0), Interval(0, ends="[)")
 SHARE, BELOW_1, INSIDE = Interval(0, 1, "[]"), Interval(0, 1, "[)"), Interval(0, 1)
 COUNT, COUNT_OR_0 = whole(1), whole(0)
-DECIBELS = Interval(-200, 200, "[]")
 SIZES = each(COUNT)
-STEPS = listed("a list of sections, each with a name, such as ({'name': 'mixup', 'alpha': 1.0},)", is_named)
+STEPS = listed(
+    "a list of sections, each with a name, such as ({'name': 'mixup', 'alpha': 1.0},)",
+    lambda step: isinstance(step, dict) and isinstance(step.get("name"), str),
+)
 STAGES = listed('a list of stages, each with its name first, such as (("dense", 512), ("dropout", 0.5))', is_stage)
 GRID = listed('pairs such as ("optim.lr", (1e-4, 1e-3))', is_pair)
 GROUPS = listed('pairs such as ("music", ("Cello", "Flute"))', lambda pair: is_pair(pair) and NAMES.holds(pair[1]))
 
 FRONTEND = {
     "name": NAME,
-    "sample_rate_hz": COUNT,
+    **dict.fromkeys(("sample_rate_hz", "hop_samples", "mels", "coefficients"), COUNT),
+    **dict.fromkeys(("height", "width", "frames", "samples"), COUNT),
     "n_fft": whole(2),
-    "hop_samples": COUNT,
-    "centred": FLAG,
-    "mels": COUNT,
-    "low_hz": FROM_0,
-    "high_hz": either(ABOVE_0, one_of(None)),
-    "coefficients": COUNT,
-    "deltas": whole(0, 3),
+    **dict.fromkeys(("centred", "normalise"), FLAG),
     "reference": either(ABOVE_0, one_of("max")),
     "top_db": either(FROM_0, one_of(None)),
     "range_db": ABOVE_0,
-    "normalise": FLAG,
     "divisor": either(ABOVE_0, Interval(high=0)),
-    "power": one_of(1.0, 2.0),
-    "height": COUNT,
-    "width": COUNT,
-    "frames": COUNT,
-    "samples": COUNT,
     "compression": FROM_0,
-    "low": NUMBER,
-    "high": NUMBER,
+    **dict.fromkeys(("low", "high"), NUMBER),
 }
 AUGMENT = {
+    "*.name": NAME,
     "roll.steps": COUNT_OR_0,
     "roll.stride": COUNT,
     "flip_polarity.probability": SHARE,
-    "mixup.alpha": Interval(0.001, 1000, "[]"),  # beyond it draws of the weight are 0, a half or no number
-    "spec_augment.time_masks": COUNT_OR_0,
-    "spec_augment.time_width": COUNT_OR_0,
-    "spec_augment.frequency_masks": COUNT_OR_0,
-    "spec_augment.frequency_width": COUNT_OR_0,
-    "gain.low_db": DECIBELS,
-    "gain.high_db": DECIBELS,
-    "noise.low_db": DECIBELS,
-    "noise.high_db": DECIBELS,
-    "crop.steps": COUNT,
+    "mixup.alpha": Interval(0.001, 1000, "[]"),  # beyond it, weights are drawn as 0, a half or NaN
+    **dict.fromkeys(("spec_augment.time_masks", "spec_augment.time_width"), COUNT_OR_0),
+    **dict.fromkeys(("spec_augment.frequency_masks", "spec_augment.frequency_width"), COUNT_OR_0),
 }
 OPTIM = {
-    "name": NAME,
+    **dict.fromkeys(("name", "schedule"), NAME),
     "b1": BELOW_1,
     "lr": ABOVE_0,
-    "schedule": NAME,
-    "warmup": SHARE,
-    "weight_decay": FROM_0,
-    "clip_norm": FROM_0,
-    "average_share": SHARE,
+    **dict.fromkeys(("warmup", "average_share"), SHARE),
+    **dict.fromkeys(("weight_decay", "clip_norm"), FROM_0),
 }
 MODEL = {
-    "name": NAME,
-    "kernel_init": NAME,
-    "standardise": FLAG,
-    "hidden": SIZES,
-    "dense": SIZES,
-    "lstm": SIZES,
-    "recurrent": SIZES,
-    "cell": NAME,
-    "filters": SIZES,
-    "gated": SIZES,
-    "pools": SIZES,
-    "pool": COUNT,
-    "kernel": COUNT,
+    **dict.fromkeys(("name", "kernel_init", "cell", "pooling", "label"), NAME),
+    **dict.fromkeys(("standardise", "statistics", "normalise", "spectral", "projection", "sigmoid"), FLAG),
+    **dict.fromkeys(("hidden", "dense", "lstm", "recurrent", "filters", "gated", "pools"), SIZES),
+    **dict.fromkeys(("pool", "kernel", "latent"), COUNT),
+    **dict.fromkeys(("heads", "embedding"), COUNT_OR_0),
+    **dict.fromkeys(("dropout", "input_dropout", "lstm_dropout", "dense_dropout"), BELOW_1),
     "negative_slope": SHARE,
     "head": one_of("average", "flatten"),
     "levels": each(COUNT, least=1),
-    "pooling": NAME,
-    "heads": COUNT_OR_0,
-    "statistics": FLAG,
-    "dropout": BELOW_1,
-    "input_dropout": BELOW_1,
-    "lstm_dropout": BELOW_1,
-    "dense_dropout": BELOW_1,
-    "latent": COUNT,
-    "label": NAME,
-    "embedding": COUNT_OR_0,
-    "normalise": FLAG,
-    "spectral": FLAG,
-    "projection": FLAG,
-    "sigmoid": FLAG,
-    "stages": STAGES,
-    "stages.conv": COUNT,
-    "stages.conv.activation": NAME,
-    "stages.dense": COUNT,
-    "stages.dense.activation": NAME,
-    "stages.pool": COUNT,
-    "stages.recurrent": COUNT,
+    **dict.fromkeys(("stages", "generator_stages", "discriminator_stages"), STAGES),
+    **dict.fromkeys(("stages.conv", "stages.dense", "stages.pool", "stages.recurrent"), COUNT),
+    **dict.fromkeys(("stages.conv.activation", "stages.dense.activation"), NAME),
     "stages.dropout": BELOW_1,
-    "generator_stages": STAGES,
-    "generator_stages.conv": COUNT,
-    "generator_stages.dense": COUNT,
-    "generator_stages.steps": COUNT,
-    "discriminator_stages": STAGES,
-    "discriminator_stages.conv": COUNT,
-    "discriminator_stages.dense": COUNT,
+    **dict.fromkeys(("generator_stages.conv", "generator_stages.dense", "generator_stages.steps"), COUNT),
+    **dict.fromkeys(("discriminator_stages.conv", "discriminator_stages.dense"), COUNT),
 }
 RECIPE = {
-    "name": NAME,
+    **dict.fromkeys(("name", "mean", "generator", "judge", "encoder", "labelled", "truth_file"), NAME),
     "members": each(NAME, least=1),
-    "mean": NAME,
-    "generator": NAME,
-    "judge": NAME,
-    "clips": COUNT,
-    "encoder": NAME,
-    "labelled": NAME,
+    **dict.fromkeys(("clips", "iterations"), COUNT),
     "groups": GROUPS,
     "promote": NAMES,
-    "unit_latents": FLAG,
-    "truth_file": NAME,
+    **dict.fromkeys(("unit_latents", "warm_start", "agreeing"), FLAG),
     "spreading.kernel": NAME,
     "spreading.gamma": ABOVE_0,
-    "spreading.n_neighbors": COUNT,
     "spreading.alpha": INSIDE,
-    "spreading.max_iter": COUNT,
     "spreading.tol": FROM_0,
-    "iterations": COUNT,
-    "warm_start": FLAG,
-    "agreeing": FLAG,
+    **dict.fromkeys(("spreading.n_neighbors", "spreading.max_iter"), COUNT),
     "lower": each(SHARE, 2, 2),
     "upper": SHARE,
 }
 DATA = {
-    "name": NAME,
-    "variant": NAME,
-    "source": NAME,
+    **dict.fromkeys(("name", "variant", "split_file", "test_fold", "group_file", "label_file"), NAME),
     "split_seed": whole(0, INT64),
-    "split_file": NAME,
-    "test_fold": NAME,
-    "group_file": NAME,
     "strict": FLAG,
-    "hide.share": SHARE,
-    "hide.wrong": SHARE,
-    "label_file": NAME,
+    **dict.fromkeys(("hide.share", "hide.wrong"), SHARE),
     "subset_weights.*": FROM_0,
     "exclude_classes": NAMES,
-    "segment.seconds": Interval(0, 86_400, "[]"),
-    "segment.hop_s": Interval(0, 86_400, "[]"),
-    "segment.shortest_s": Interval(0, 86_400, "[]"),
+    **dict.fromkeys(("segment.seconds", "segment.hop_s", "segment.shortest_s"), Interval(0, 86_400, "[]")),
     "segment.pad": NAME,
-    "protocols.*.train": NAME,
-    "protocols.*.valid": NAME,
-    "protocols.*.test": NAME,
-    "protocols.*.unit": NAME,
-    "protocols.*.valid_fraction": BELOW_1,
-    "protocols.*.test_fraction": BELOW_1,
-    "protocols.*.judged": NAME,
+    **{f"protocols.*.{key}": NAME for key in ("train", "valid", "test", "unit", "judged")},
+    **dict.fromkeys(("protocols.*.valid_fraction", "protocols.*.test_fraction"), BELOW_1),
     "protocols.*.spread_valid": FLAG,
 }
 RANGES = {
-    "study": NAME,
-    "row": NAME,
+    **dict.fromkeys(("study", "row", "protocol", "start_from", "select", "dtype", "task.name", "task.loss"), NAME),
     "seed": whole(0, UINT32),
-    "replicas": COUNT,
+    **dict.fromkeys(("replicas", "batch_size", "eval_batch_size", "task.piece_frames"), COUNT),
     "grid": GRID,
-    "protocol": NAME,
     "published.*.*": NUMBER,
-    "start_from": NAME,
-    "augment.waveform": STEPS,
-    "augment.features": STEPS,
-    "task.name": NAME,
-    "task.loss": NAME,
+    **dict.fromkeys(("augment.waveform", "augment.features"), STEPS),
     "task.prior_bias": FLAG,
     "task.positive_weight": ABOVE_0,
     "task.competition": SHARE,
-    "task.piece_frames": COUNT,
-    "batch_size": COUNT,
-    "eval_batch_size": COUNT,
     "epochs": FROM_0,
-    "steps": COUNT_OR_0,
+    **dict.fromkeys(("steps", "early_stopping"), COUNT_OR_0),
     "examples": whole(0, INT64),
     "eval_every": ABOVE_0,
-    "early_stopping": COUNT_OR_0,
-    "select": NAME,
-    "keep": COUNT,
-    "steps_per_call": COUNT,
-    "cpu_devices": COUNT,
-    "dtype": NAME,
+    "run.source": one_of("auto", "resident", "stream"),
+    **dict.fromkeys(("run.steps_per_call", "run.cpu_devices", "run.keep"), COUNT),
+    "run.malloc": one_of("keep", "huge_pages", "system"),
+    "run.trackers": NAMES,
+    "run.members": NAME,
+    "run.first_layer": FLAG,
 } | {
     f"{section}.{key}": range_
     for section, ranges in {
         "data": DATA,
         "frontend": FRONTEND,
         "task.embedding": FRONTEND,
-        "augment.waveform": {"*.name": NAME} | AUGMENT,
-        "augment.features": {"*.name": NAME} | AUGMENT,
+        "augment.waveform": AUGMENT,
+        "augment.features": AUGMENT,
         "model": MODEL,
         "recipe": RECIPE,
         "optim": OPTIM,
@@ -301,119 +214,105 @@ RANGES = {
     for key, range_ in ranges.items()
 }
 SECTIONS = {key[:end] for key in RANGES for end, character in enumerate(key) if character == "."}
-UNTRAINED = ("ensemble", "label_spreading")  # Recipes without a step of training, in which these keys may be 0:
-OF_TRAINING = ("optim.lr", "batch_size", "eval_batch_size")
+UNTRAINED = ("ensemble", "label_spreading")  # recipes that train nothing; these keys may then be 0:
+TRAINING_KEYS = ("optim.lr", "batch_size", "eval_batch_size")
 ORDERED = {  # the lesser key of a section, the greater one, and whether they may be equal
     "low": ("high", False),
-    "low_hz": ("high_hz", False),
-    "low_db": ("high_db", True),
     "hop_samples": ("n_fft", True),
     "coefficients": ("mels", True),
 }
 
 
 def check(config) -> None:
-    """Raises ConfigError where a value of a config is out of its range, or where two values do not fit each other.
+    """Checks the range of every value of a config, and whether values fit each other.
 
-    Keys that `RANGES` does not have are left alone. What trains needs a rate and batches; the config of a study, which
-    has no row, does not yet have them.
+    Keys that are not in `RANGES` are not checked. The config of a study, without a row, may lack what training needs.
+
+    Raises:
+      ConfigError: names the key, its value and what it must be.
     """
     config = config.to_dict()
-    values = list(settings(config))
-    recipe = next((value for key, value in values if key == "recipe.name"), None)
-    trains = config.get("row") and recipe not in UNTRAINED
-    for key, value in values:
+    settings = list(list_settings(config))
+    trains = config.get("row") and dict(settings).get("recipe.name") not in UNTRAINED
+    for key, value in settings:
         allowed = range_of(key)
-        if allowed and not allowed.holds(value) and (trains or key not in OF_TRAINING or value != 0):
+        if allowed and not allowed.holds(value) and (trains or key not in TRAINING_KEYS or value != 0):
             raise ConfigError(f"{key}={value!r} must be {allowed.words}.")
-    for prefix, section in sections(config):
-        if wrong := disorder(prefix, section):
-            raise ConfigError(wrong)
-    if wrong := conflict(config):
-        raise ConfigError(wrong)
+    for sentence in (*disorders(dict(settings)), *conflicts(config)):
+        raise ConfigError(sentence)
 
 
 def range_of(key: str) -> Interval | Range | None:
     """The range of a key; None where `RANGES` has none."""
-    return RANGES.get(key) or next((RANGES[each] for each in RANGES if "*" in each and matches(key, each)), None)
+    patterns = (pattern for pattern in RANGES if "*" in pattern)
+    return RANGES.get(key) or next((RANGES[pattern] for pattern in patterns if matches(key, pattern)), None)
 
 
 def matches(key: str, pattern: str) -> bool:
-    """Whether a key is of a pattern, in which a `*` stands for any name."""
-    names, own = key.split("."), pattern.split(".")
-    return len(names) == len(own) and all(one in (name, "*") for name, one in zip(names, own))
+    """Whether a key fits a pattern, in which `*` stands for any name."""
+    names, parts = key.split("."), pattern.split(".")
+    return len(names) == len(parts) and all(part in (name, "*") for name, part in zip(names, parts))
 
 
-def sections(section: dict, prefix: str = "") -> Iterator[tuple[str, dict]]:
-    """Every section of a config, each with what its keys begin with; steps of lists of augmentations are some too."""
-    yield prefix, section
-    for name, value in section.items():
-        key = f"{prefix}{name}"
-        if range_of(key) is STEPS:
-            for step in value if STEPS.holds(value) else ():
-                yield from sections(step, f"{key}.{step['name']}.")
-        elif isinstance(value, dict) and range_of(key) is None:
-            yield from sections(value, f"{key}.")
-
-
-def settings(config: dict) -> Iterator[tuple[str, Any]]:
-    """Every key of a config that is no section, with its value; then what stands in a list of stages or in the grid.
+def list_settings(section: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Key and value of everything in a section, of its subsections, and of the lists of augmentations, stages and grid.
 
     Raises:
       ConfigError: a value in place of a section.
     """
-    for prefix, section in sections(config):
-        for name, value in section.items():
-            key = f"{prefix}{name}"
-            allowed = range_of(key)
-            if allowed is None and isinstance(value, dict):
-                continue
-            if allowed is None and any(matches(key, each) for each in SECTIONS):
-                raise ConfigError(f"{key}={value!r} must be a section, with keys of its own.")
-            yield key, value
-            if allowed is STAGES and STAGES.holds(value):
-                for kind, *own in value:
-                    if len(own) > 1 and isinstance(own[-1], str):
-                        yield f"{key}.{kind}.activation", own.pop()
-                    yield from ((f"{key}.{kind}", number) for number in own)
-            if allowed is GRID and GRID.holds(value):
-                yield from ((other, each) for other, values in value for each in values)
+    for name, value in section.items():
+        key = f"{prefix}{name}"
+        allowed = range_of(key)
+        if allowed is None and isinstance(value, dict):
+            yield from list_settings(value, f"{key}.")
+            continue
+        if allowed is None and any(matches(key, pattern) for pattern in SECTIONS):
+            raise ConfigError(f"{key}={value!r} must be a section, with keys of its own.")
+        yield key, value
+        if allowed not in (STEPS, STAGES, GRID) or not allowed.holds(value):
+            continue
+        for item in value:
+            if allowed is STEPS:
+                yield from list_settings(item, f"{key}.{item['name']}.")
+            elif allowed is GRID:
+                yield from ((item[0], choice) for choice in item[1])
+            else:
+                stage, *arguments = item
+                if len(arguments) > 1 and isinstance(arguments[-1], str):
+                    yield f"{key}.{stage}.activation", arguments.pop()
+                yield from ((f"{key}.{stage}", number) for number in arguments)
 
 
-def disorder(prefix: str, section: dict) -> str | None:
-    """What is wrong with the order of a section's values, each of which is in its range."""
-    for lesser, (greater, equal) in ORDERED.items():
-        low, high = section.get(lesser), section.get(greater)
-        known = range_of(prefix + lesser) and range_of(prefix + greater)
-        if known and None not in (low, high) and not (low < high or (equal and low == high)):
-            most = "at most" if equal else "below"
-            return f"{prefix}{lesser}={low!r} must be {most} {prefix}{greater}={high!r}."
-    for key in ("low_hz", "high_hz"):
-        value, rate = section.get(key), section.get("sample_rate_hz")
-        if range_of(prefix + key) and None not in (value, rate) and value > rate / 2:
-            return f"{prefix}{key}={value!r} must be at most {rate / 2}, half of {prefix}sample_rate_hz={rate}."
-    return None
+def disorders(settings: dict[str, Any]) -> Iterator[str]:
+    """What is wrong with the order of two values of a section."""
+    for key, low in settings.items():
+        prefix, _, name = key.rpartition(".")
+        other, equal = ORDERED.get(name, (None, False))
+        greater = f"{prefix}.{other}"
+        if greater in settings and range_of(key) and range_of(greater):
+            high = settings[greater]
+            if low > high or (low == high and not equal):
+                yield f"{key}={low!r} must be {'at most' if equal else 'below'} {greater}={high!r}."
 
 
-def conflict(config: dict) -> str | None:
-    """What is wrong between values of a config, each of which is in its range."""
+def conflicts(config: dict) -> Iterator[str]:
+    """What is wrong between values of different sections."""
     seed, replicas = config.get("seed", 0), config.get("replicas", 1)
     if seed + replicas > UINT32 and not config.get("grid"):
-        return f"seed={seed} must be at most {UINT32 - replicas:,}, so that replicas={replicas} seeds stay below 2**32."
+        yield f"seed={seed} must be at most {UINT32 - replicas:,}, so that replicas={replicas} seeds stay below 2**32."
     keys = [key for key, _ in config.get("grid", ())]
     if twice := {key for key in keys if keys.count(key) > 1}:
-        return f"grid has {', '.join(sorted(twice))} twice; give all values of a key in one pair."
+        yield f"grid has {', '.join(sorted(twice))} twice; give all values of a key in one pair."
     data, model, recipe = (config.get(name, {}) for name in ("data", "model", "recipe"))
     for name, protocol in data.get("protocols", {}).items():
         for part in ("valid", "test"):
-            cut = part in protocol and protocol[part] == protocol.get("train") and not data.get("split_file")
-            if cut and not protocol.get(f"{part}_fraction", 0):
-                return (
-                    f"data.protocols.{name}.{part}_fraction={protocol.get(f'{part}_fraction')} must be above 0,"
-                    f" for {part} is cut from the clips of train."
+            is_cut = part in protocol and protocol[part] == protocol.get("train") and not data.get("split_file")
+            if is_cut and not protocol.get(f"{part}_fraction"):
+                yield (
+                    f"data.protocols.{name}.{part}_fraction={protocol.get(f'{part}_fraction')} must be above 0, for"
+                    f" {part} is cut from the clips of train."
                 )
     if recipe.get("name") == "self_training" and max(recipe.get("lower", (0,))) > recipe.get("upper", 1):
-        return f"recipe.lower={recipe['lower']} must be at most recipe.upper={recipe['upper']}."
+        yield f"recipe.lower={recipe['lower']} must be at most recipe.upper={recipe['upper']}."
     if model.get("label") == "embedding" and model.get("embedding") == 0:
-        return "model.embedding=0 must be at least 1 where model.label='embedding'."
-    return None
+        yield "model.embedding=0 must be at least 1 where model.label='embedding'."

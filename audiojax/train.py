@@ -1,4 +1,4 @@
-"""The training loop: the only one."""
+"""The training loop."""
 
 import contextlib
 import functools
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from audiojax import checkpoint, console, grid, metrics
+from audiojax import checkpoint, console, grid
 from audiojax import mesh as meshes
 from audiojax.checkpoint import Checkpoints
 from audiojax.data import order
@@ -27,16 +27,15 @@ from audiojax.writer import Writer
 
 
 class Trainer:
-    """One run's compiled steps and its state, for all replicas of a config on a mesh."""
+    """Trains all replicas of a config on a mesh: compiled steps, evaluation, checkpoints."""
 
     def __init__(self, config, task, source, parts, mesh, checkpoints: Checkpoints, writer: Writer):
         self._config, self._task, self._source, self._mesh = config, task, source, mesh
         self._checkpoints, self._writer = checkpoints, writer
         self._examples = len(parts["train"].id)
         self.total_steps, self.eval_steps = duration(config, self._examples)
-        if config.select.removesuffix("_group") not in metrics.NAMES:
-            raise ConfigError(f"select={config.select!r} is unknown; metrics: {', '.join(metrics.NAMES)}.")
-        self._check_size()  # before anything is made for each replica, of which there may be too many
+        self._sign = task.sign(config.select)  # raises for a metric that the task lacks
+        self._check_size()  # before any replica is allocated
         self._settings = grid.settings(config)
         self._seeds = config.seed + np.arange(config.replicas) * (not self._settings)  # one seed for a grid
         self.evaluator = Evaluator(task, source, parts, mesh, config.eval_batch_size, config.replicas)
@@ -50,20 +49,24 @@ class Trainer:
         self._update_best = jax.jit(self._prefer, donate_argnums=0, out_shardings=self._by_replica)
         self._compiled: set[int] = set()  # lengths of the calls compiled so far
         self.time_s = {"compile": 0.0, "train": 0.0, "input": 0.0, "eval": 0.0}
-        self._diverged: dict[int, dict] = {}  # replica -> "step" and "quantity" that was not finite first
+        self._diverged: dict[int, dict] = {}  # replica -> first "step" and "quantity" that was not finite
 
     def run(self, start_from: pathlib.Path | None = None, watch: Callable | None = None) -> tuple[Best, int]:
-        """Trains from the newest checkpoint, or the start, to the end; returns what validation chose and steps done.
+        """Trains to the end, from the newest checkpoint where there is one.
 
-        A replica whose loss, gradient or validation is no longer finite has diverged: it is never preferred again, and
-        the others go on.
+        A replica whose loss, gradient or validation metric is not finite has diverged. Validation no longer chooses it,
+        and the other replicas go on.
 
-        start_from: folder of a run of the same network, which gives the first weights as `first_weights` says. watch:
-        called at each evaluation, of which there is then one before the first step, with the step, what is evaluated
-        (params, model_state) and validation's metrics.
+        Args:
+          start_from: folder of a run of the same network, whose weights are the first ones; see `first_weights`.
+          watch: called at each evaluation with the step, params, model_state and validation's metrics. With it, there
+            is also an evaluation before the first step.
+
+        Returns:
+          what validation chose; the number of steps done.
 
         Raises:
-          ConfigError: start_from is of another network or number of replicas. RunError: it has no checkpoint.
+          ConfigError: start_from has another network or number of replicas. RunError: it has no checkpoint.
           NonFiniteError: all replicas have diverged. Interrupted: SIGINT, SIGTERM or SIGHUP; all is saved.
         """
         state, best = self._start(start_from)
@@ -86,7 +89,7 @@ class Trainer:
                     if step == interval_end:
                         best = self._evaluate(state, best, step, stopped, watch)
                 except NonFiniteError:
-                    self._checkpoints.wait()  # for another run to start from
+                    self._checkpoints.wait()  # Another run may start from it.
                     raise
                 self._checkpoints.save(step, {"state": state, "best": best}, self._progress())
                 if stop.requested(at_evaluation=step == interval_end):
@@ -97,7 +100,7 @@ class Trainer:
         return best, step
 
     def _start(self, start_from: pathlib.Path | None) -> tuple[TrainState, Best]:
-        """The state to begin with: restored where there is a checkpoint."""
+        """The first state: of the newest checkpoint where there is one."""
         keys = jax.vmap(jax.random.key)(jnp.asarray(self._seeds))
         data, x = self._first_batch(self._seeds)
 
@@ -123,24 +126,21 @@ class Trainer:
         return tree["state"], tree["best"]
 
     def _progress(self) -> dict:
-        """What a checkpoint keeps beside the arrays."""
+        """What a checkpoint holds besides arrays."""
         return {"time_s": self.time_s, "diverged": {str(replica): mark for replica, mark in self._diverged.items()}}
 
     def _first_batch(self, seeds: np.ndarray) -> tuple[Any, Any]:
-        """The training data, and the batches of the first step, one a seed, as the source gives them."""
+        """The training data and the first batch of each seed, as the source feeds them."""
         rows = lambda call: order.train_rows(self._examples, seeds, self._config.batch_size, 0, 1)
         return self._source.data("train"), next(self._source.feed("train", [0], rows, meshes.TRAIN))
 
     def _first(self, key: jax.Array, settings: dict[str, jax.Array], batch: dict) -> tuple[TrainState, Best]:
-        """One replica before its first step, of which nothing is chosen yet."""
+        """The state of one replica before its first step, with nothing chosen."""
         state = self._task.init(key, settings, batch)
         return state, Best(jnp.full((), -jnp.inf), jnp.zeros_like(state.step), *self._task.evaluated(state))
 
     def _check_size(self) -> None:
-        """Says how large a network is before it is allocated; raises ConfigError where it cannot fit.
-
-        It is known from the shapes of one replica.
-        """
+        """Reports the size of the network, from the shapes of one replica. Raises ConfigError where it cannot fit."""
 
         def init(key, data, x):
             batch = self._source.take(data, jax.tree.map(lambda a: a[0, 0], x))
@@ -152,20 +152,20 @@ class Trainer:
         gradients = state.params
         needed_gb = (size(state) + size(best) + size(gradients)) * replicas / self._mesh.shape["replica"] / 1e9
         parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-        told = f"{parameters:,} parameters" + f" × {replicas:,}" * (replicas > 1)
-        console.say(f"{told}: {needed_gb:.3g} GB with gradients, optimiser and what validation chose")
-        if needed_gb > (there_gb := meshes.memory_bytes(self._mesh) / 1e9):
+        size_text = f"{parameters:,} parameters" + f" × {replicas:,}" * (replicas > 1)
+        console.say(f"{size_text}: {needed_gb:.3g} GB with gradients, optimiser and the chosen weights")
+        if needed_gb > (available_gb := meshes.memory_bytes(self._mesh) / 1e9):
             raise ConfigError(
-                f"{told} need {needed_gb:.3g} GB, and a device has {there_gb:.3g} GB: take shorter clips"
+                f"{size_text} need {needed_gb:.3g} GB, and a device has {available_gb:.3g} GB: take shorter clips"
                 " (data.segment.seconds), narrower layers, or fewer replicas."
             )
 
     def _train_call(self, state: TrainState, data: Any, x: Any, seeds: jax.Array):
-        """As many steps as x has; their logs have a leading axis of steps."""
-        if self._config.steps_per_call > 1:
+        """Runs as many steps as x holds batches; the logs have a leading axis of steps."""
+        if self._config.run.steps_per_call > 1:
             return self._scan_steps(state, data, x, seeds)
-        # A single step is no loop: XLA runs the convolutions of a loop on one CPU thread, ten times slower. Its batch
-        # is gathered by another program, so that it is compiled once for data of any size.
+        # XLA on CPU runs convolutions inside a loop on one thread, ten times slower: a single step is no loop. Another
+        # program gathers its batch, so that the step is compiled once for data of any size.
         return self._single_step(state, self._take(data, x), seeds)
 
     def _steps(self, state: TrainState, data: Any, x: Any, seeds: jax.Array):
@@ -173,15 +173,15 @@ class Trainer:
         return jax.lax.scan(lambda state, x: self._step(state, self._source.take(data, x), seeds), state, x)
 
     def _one_step(self, state: TrainState, batches: dict[str, jax.Array], seeds: jax.Array):
-        """The same without a loop, of batches with a leading axis of one step."""
+        """A single step without a loop; batches and logs have a leading axis of one step."""
         state, logs = self._step(state, jax.tree.map(lambda leaf: leaf[0], batches), seeds)
         return state, jax.tree.map(lambda leaf: leaf[None], logs)
 
     def _step(self, state: TrainState, batch: dict[str, jax.Array], seeds: jax.Array):
-        """One step. Randomness is a function of (seed, step)."""
+        """One step of all replicas. Its randomness is a function of (seed, step)."""
         fold = lambda seed, step: jax.random.fold_in(jax.random.key(seed), step)
         keys = jax.vmap(fold)(seeds, state.step)
-        with jax.sharding.use_abstract_mesh(self._mesh.abstract_mesh):  # Layers ask for it.
+        with jax.sharding.use_abstract_mesh(self._mesh.abstract_mesh):  # Layers read it.
             return meshes.over_replicas(self._task.train_step, self._config.replicas)(state, batch, keys)
 
     def _next_evaluation(self, step: int) -> int:
@@ -189,9 +189,9 @@ class Trainer:
         return min((step // self.eval_steps + 1) * self.eval_steps, self.total_steps)
 
     def _calls(self, start: int) -> list[tuple[int, int]]:
-        """The calls (first step, end) of the rest of the run: functions of the step alone, and none across an
-        evaluation, so that a resumed run makes the same ones."""
-        size, calls = self._config.steps_per_call, []
+        """The calls of the rest of the run, each (first step, end). None crosses an evaluation, and each depends on the
+        step alone: a resumed run makes the same calls."""
+        size, calls = self._config.run.steps_per_call, []
         while start < self.total_steps:
             end = self._next_evaluation(start)
             calls += [(first, min(first + size, end)) for first in range(start, end, size)]
@@ -207,15 +207,15 @@ class Trainer:
         log: Callable,
         stop_signals: "StopSignals",
     ) -> tuple[TrainState, int]:
-        """Runs the calls up to step `end`, or fewer where a signal asks to stop; returns the state and the steps done.
+        """Runs the calls up to step `end`, fewer where a signal asks to stop. Returns the state and the steps done.
 
-        A call's logs are read after the next one is dispatched, so that the device never waits for them.
+        The logs of a call are read after the next call is dispatched, so that the device never waits for them.
         """
         data, pending, previous_s, stop = self._source.data("train"), None, time.perf_counter(), 0
         while stop < end:
             asked_s = time.perf_counter()
             (first, stop), x = next(fed_calls)
-            if not pending or pending[-1]["loss"].is_ready():  # The device had nothing left to do meanwhile.
+            if not pending or pending[-1]["loss"].is_ready():  # The device has been waiting for input.
                 self.time_s["input"] += time.perf_counter() - asked_s
             dispatched_s = time.perf_counter()
             with jax.transfer_guard("disallow"):
@@ -236,11 +236,11 @@ class Trainer:
     def _log(
         self, stopped: np.ndarray, progress: Callable, first: int, stop: int, logs: dict, previous_s: float
     ) -> float:
-        """Checks and records the logs of the steps first … stop-1; returns the time now. stopped: of `_stopped`."""
+        """Checks and records the logs of steps first … stop-1. Returns the time now. stopped: see `_stopped`."""
         logs = jax.device_get(logs)  # [steps, replicas]
         now_s = time.perf_counter()
         self.time_s["train"] += now_s - previous_s
-        names = sorted(logs, key=lambda name: name != "loss")  # Of several at one step the loss is named.
+        names = sorted(logs, key=lambda name: name != "loss")  # reports the loss first
         wrong = ~np.isfinite(np.stack([logs[name] for name in names], 1))  # [steps, quantities, replicas]
         for replica in np.flatnonzero(wrong.any((0, 1)) & ~stopped & ~self._has_diverged()):
             step, quantity = np.argwhere(wrong[..., replica])[0]
@@ -252,7 +252,7 @@ class Trainer:
         return now_s
 
     def _mark_diverged(self, replica: int, step: int, quantity: str, value: float) -> None:
-        """Notes that a replica has diverged. Raises NonFiniteError where it is the last one."""
+        """Marks a replica as diverged. Raises NonFiniteError where none is left."""
         replica = int(replica)
         self._diverged[replica] = {"step": int(step), "quantity": quantity}
         several = f" of the replica with {self._name(replica)}" if len(self._seeds) > 1 else ""
@@ -261,38 +261,38 @@ class Trainer:
             every = f"all {len(self._seeds)} replicas have diverged: " if several else ""
             raise NonFiniteError(
                 f"{every}{what}; lower optim.lr or set optim.clip_norm in a new --workdir, where"
-                " --config.start_from=RUN, this run's folder, goes on from the weights that validation has chosen.",
+                " --config.start_from=RUN, with this run's folder, starts from the weights that validation chose.",
                 self._diverged[replica],
             )
-        console.say(f"{what}: it is never chosen again, and the others go on")
+        console.say(f"{what}: validation no longer chooses it, and the others go on")
 
     def _has_diverged(self) -> np.ndarray:
-        """Which replicas have: bool [replicas]."""
+        """Which replicas have diverged: bool [replicas]."""
         return np.isin(np.arange(self._config.replicas), list(self._diverged))
 
     def _validate(self, step: int, params: Any, model_state: Any) -> dict[str, list[float]]:
-        """Metrics of validation, which are logged; the first process's, by which all decide."""
+        """Computes and logs the metrics of validation. All processes get those of the first, and so decide alike."""
         summary = self.evaluator.report("valid", self.evaluator.scores("valid", params, model_state)).summary
         summary = meshes.from_first(summary)
         self._writer.log(step, {f"valid/{name}": values for name, values in summary.items()})
         return summary
 
     def _evaluate(self, state: TrainState, best: Best, step: int, stopped: np.ndarray, watch: Callable | None) -> Best:
-        """Scores validation and keeps, replica by replica, what is better than before and not stopped before."""
+        """Scores validation and keeps the weights of each replica that is better than before and not stopped."""
         started_s = time.perf_counter()
         params, model_state = self._evaluated(state)
         summary = self._validate(step, params, model_state)
         chosen_by = self._config.select
         if chosen_by not in summary:
             raise ConfigError(f"select={chosen_by!r} is unknown; metrics: {', '.join(summary)}.")
-        values, lower = np.asarray(summary[chosen_by], np.float32), chosen_by in metrics.LOWER_IS_BETTER
+        values = np.asarray(summary[chosen_by], np.float32)
         if (np.isnan(values) & np.isfinite(summary["loss"])).any():
             raise NonFiniteError(f"valid {chosen_by} is not finite at step {step}; is every class in valid?")
         stopped = stopped | self._has_diverged()
-        for replica in np.flatnonzero(np.isnan(values) | (lower & np.isinf(values))):
+        for replica in np.flatnonzero(np.isnan(values) | (np.isinf(values) & (self._sign < 0))):
             if not stopped[replica]:
                 self._mark_diverged(replica, step, f"valid {chosen_by}", values[replica])
-        score = np.where(stopped | self._has_diverged(), -np.inf, -values if lower else values).astype(np.float32)
+        score = np.where(stopped | self._has_diverged(), -np.inf, self._sign * values).astype(np.float32)
         score = meshes.put(score, self._mesh, meshes.STATE)
         best = self._update_best(best, score, state.step, params, model_state)
         if watch:
@@ -306,7 +306,7 @@ class Trainer:
         return best
 
     def _name(self, replica: int) -> str:
-        """What sets a replica apart: its settings in a grid, else its seed."""
+        """A replica's name: its settings in a grid, else its seed."""
         own = {key: f"{values[replica]:g}" for key, values in self._settings.items()}
         return ", ".join(f"{key}={value}" for key, value in own.items()) or f"seed {self._seeds[replica]}"
 
@@ -318,34 +318,32 @@ class Trainer:
         return jax.tree.map(choose, candidate, best)
 
     def _stopped(self, step: int, best: Best) -> np.ndarray:
-        """Which replicas have diverged, or gone `early_stopping` evaluations without a better one at `step`: bool
-        [replicas]."""
+        """Which replicas have diverged, or not improved for `early_stopping` evaluations: bool [replicas]."""
         patience = self._config.early_stopping or math.inf
         return self._has_diverged() | ((step - self.best_steps(best)) >= patience * self.eval_steps)
 
     @staticmethod
     def best_steps(best: Best) -> np.ndarray:
-        """The step chosen for each replica: int32 [replicas]."""
+        """The step that validation chose for each replica: int32 [replicas]."""
         return np.asarray(multihost_utils.process_allgather(best.step, tiled=True))
 
     @staticmethod
     def chosen(best: Best) -> np.ndarray:
-        """For which replicas validation has chosen anything: bool [replicas]."""
+        """For which replicas validation chose a step: bool [replicas]."""
         return np.asarray(multihost_utils.process_allgather(best.score, tiled=True)) > -np.inf
 
     def diverged(self) -> dict[str, dict]:
-        """Of each replica that has diverged the step and the quantity that was not finite, by its seed; those of a grid
-        by their number from 0 on."""
+        """Step and quantity at which each replica diverged, by seed; in a grid by number from 0."""
         name = lambda replica: f"replica {replica}" if self._settings else self._name(replica)
         return {name(replica): self._diverged[replica] for replica in sorted(self._diverged)}
 
     def divergences(self, best: Best) -> list[str]:
-        """A sentence for each replica that has diverged."""
+        """A sentence for each diverged replica."""
         chosen, steps, sentences = self.chosen(best), self.best_steps(best), []
         for replica, mark in sorted(self._diverged.items()):
-            kept = f"its scores are of step {steps[replica]}, which validation chose before"
+            kept = f"its scores are those of step {steps[replica]}, which validation had chosen"
             none = (
-                "validation had chosen nothing of it before, and metrics, ensembles and predictions are of the other"
+                "validation had chosen no step of it, and metrics, ensembles and predictions leave it out: they are of"
                 f" {chosen.sum()} of {len(chosen)} replicas"
             )
             sentences.append(
@@ -363,7 +361,7 @@ class StopSignals:
 
     def __enter__(self):
         asking = [signal.SIGINT, signal.SIGTERM]
-        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it
             asking.append(signal.SIGHUP)
         self._terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
         self._previous = {s: signal.signal(s, self._ask) for s in asking}
@@ -377,11 +375,11 @@ class StopSignals:
         self.name = signal.Signals(number).name
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if number == signal.SIGHUP:
-            for descriptor in self._terminals:  # The terminal is gone, and to write there would fail.
+            for descriptor in self._terminals:  # The terminal is gone: a write would fail.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
     def requested(self, at_evaluation: bool) -> bool:
-        """Whether to stop now. Several processes must agree, which they do at evaluations alone."""
+        """Whether to stop now. Several processes agree on it, at evaluations only."""
         if jax.process_count() == 1:
             return self.name is not None
         return at_evaluation and bool(multihost_utils.process_allgather(np.array(self.name is not None)).any())

@@ -1,4 +1,4 @@
-"""What a run leaves in its folder: config.json, metrics.jsonl, TensorBoard events, predictions, result.json."""
+"""Writes a run's folder: config.json, metrics.jsonl, predictions, result.json, and what trackers write."""
 
 import contextlib
 import importlib.metadata
@@ -8,7 +8,6 @@ import os
 import pathlib
 import platform
 import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from audiojax import durable
+from audiojax import durable, names
 from audiojax.errors import RunError
 
 LOG = "metrics.jsonl"
@@ -25,58 +24,53 @@ PACKAGES = ("audiojax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "n
 
 
 class Writer:
-    """Writes a run's folder; on every process but the first it does nothing."""
+    """Writes a run's own files, and passes metrics to its sinks: the log, and the trackers of `run.trackers`.
+
+    Only the first process writes.
+    """
 
     def __init__(self, workdir: pathlib.Path, config: dict):
-        """Raises RunError where the folder belongs to a run of another config."""
+        """Makes the sinks; writes nothing. Raises ConfigError where a tracker of run.trackers does not exist."""
         self._workdir, self._config = workdir, config
-        self._main = jax.process_index() == 0
-        self._board, self._purge_step = None, 0
-        check_owner(workdir, self._config)
+        self._is_first = jax.process_index() == 0
+        trackers = map(names.tracker, config.get("run", {}).get("trackers", ("tensorboard",)))
+        self._sinks = [sink(workdir) for sink in (Jsonl, *trackers) if self._is_first]
 
     def begin(self, step: int) -> None:
-        """Makes the folder this config's, and forgets what an interrupted run logged after `step`, where it goes on."""
-        self._purge_step = step + 1
-        if not self._main:
+        """Makes the folder, writes config.json, and drops what was logged after `step`, where the run goes on."""
+        if not self._is_first:
             return
         try:
             durable.make_folder(self._workdir)
             durable.write_text(self._workdir / "config.json", json.dumps(self._config, indent=1) + "\n")
         except OSError as error:
             raise RunError(f"--workdir={self._workdir} cannot be written ({error}); choose another folder.") from error
-        log = self._workdir / LOG
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
-        kept = [line for line in lines if logged_step(line) <= step]
-        durable.write_text(log, "".join(line + "\n" for line in kept))
+        for sink in self._sinks:
+            sink.begin(step)
 
     def log(self, step: int, values: dict[str, list[float]]) -> None:
-        """One line of metrics.jsonl, and one point of each curve a replica."""
-        if not self._main:
-            return
-        with open(self._workdir / LOG, "a", encoding="utf-8") as file:
-            file.write(json.dumps(finite({"step": step} | values)) + "\n")
-        self._board = self._board or start_tensorboard(self._workdir / "tensorboard", self._purge_step)
-        for name, replicas in values.items():
-            for replica, value in enumerate(replicas):
-                tag = name if len(replicas) == 1 else f"{name}/replica_{replica}"
-                if math.isfinite(value):
-                    self._board.add_scalar(tag, value, step)
+        """Logs metrics, each a list over replicas."""
+        for sink in self._sinks:
+            sink.log(step, values)
 
     def sync_log(self) -> None:
-        """Returns once what has been logged is on disk."""
-        if self._main and (log := self._workdir / LOG).exists():
-            durable.sync(log)
+        """Returns once the logged metrics are on disk."""
+        for sink in self._sinks:
+            sink.sync()
 
     def predictions(self, split: str, part, score: np.ndarray) -> None:
-        """predictions/SPLIT.npz: id, offset (the window's in its clip), subset, label, each [N], score [N, classes]
-        ([replicas, N, classes] where there are several)."""
+        """Writes predictions/SPLIT.npz.
+
+        It holds id, offset (of the window in its clip), subset and label, [N] each, and score, [N, classes], or
+        [replicas, N, classes] with more than one replica.
+        """
         score = score[0] if len(score) == 1 else score
         columns = dict(id=part.id, offset=part.offset, subset=part.subset, label=part.label)
         self.arrays(f"predictions/{split}", **columns, score=score)
 
     def arrays(self, name: str, **arrays: np.ndarray) -> None:
-        """NAME.npz in the run's folder, on disk, at once or not at all."""
-        if not self._main:
+        """Writes NAME.npz in the run's folder, durably and atomically."""
+        if not self._is_first:
             return
         path = self._workdir / f"{name}.npz"
         durable.make_folder(path.parent)
@@ -84,34 +78,44 @@ class Writer:
             np.savez(file, **arrays)
 
     def result(self, result: dict) -> None:
-        """result.json, last and at once: it marks the run as finished."""
-        if self._main:
+        """Writes result.json atomically, after all other files; it marks the run as finished."""
+        if self._is_first:
             self.sync_log()
             durable.write_text(self._workdir / "result.json", json.dumps(finite(result), indent=1) + "\n")
 
     def close(self) -> None:
-        """Ends what TensorBoard reads, which is on disk then."""
-        if self._board:
-            self._board.close()
-            self._board = None
-            durable.sync_tree(self._workdir / "tensorboard")
-            durable.sync_folder(self._workdir)
+        """Closes the sinks; what they wrote is on disk then."""
+        for sink in self._sinks:
+            sink.close()
 
 
-def start_tensorboard(folder: pathlib.Path, purge_step: int):
-    """A writer of TensorBoard events, which take the place of those from `purge_step` on."""
-    # tensorboardX imports PyTorch where there is one, which takes seconds, for nothing that is used here.
-    sys.modules.setdefault("torch", None)
-    try:
-        import tensorboardX
-    finally:
-        if sys.modules["torch"] is None:
-            del sys.modules["torch"]
-    return tensorboardX.SummaryWriter(str(folder), purge_step=purge_step)
+class Jsonl:
+    """The record of a run: one line of metrics.jsonl for each call of `log`. Its methods are those of a tracker."""
+
+    def __init__(self, workdir: pathlib.Path):
+        self._path = workdir / LOG
+
+    def begin(self, step: int) -> None:
+        """Removes lines after `step`, and lines that were cut short."""
+        lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines() if self._path.exists() else []
+        durable.write_text(self._path, "".join(line + "\n" for line in lines if logged_step(line) <= step))
+
+    def log(self, step: int, values: dict[str, list[float]]) -> None:
+        """Appends a line. Values that are not finite become null."""
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(finite({"step": step} | values)) + "\n")
+
+    def sync(self) -> None:
+        """Returns once the file is on disk."""
+        if self._path.exists():
+            durable.sync(self._path)
+
+    def close(self) -> None:
+        """Does nothing: the file is open only during `log`."""
 
 
 def finite(tree):
-    """The same, with null for what is not finite, which JSON does not have."""
+    """Replaces floats that are not finite by None, because JSON has no value for them."""
     if isinstance(tree, dict):
         return {key: finite(value) for key, value in tree.items()}
     if isinstance(tree, (list, tuple)):
@@ -119,81 +123,23 @@ def finite(tree):
     return None if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 
-def check_owner(workdir: pathlib.Path, config: dict) -> None:
-    """Raises RunError if `workdir` belongs to a run of another config, and says what differs."""
-    path = workdir / "config.json"
-    if not path.exists():
-        return
-    try:
-        differing = differences(read_object(path), config)
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read ({error}); {to_write_config_anew(workdir)}") from error
-    if differing:
-        more = f" and {len(differing) - 3} more differences" if len(differing) > 3 else ""
-        raise RunError(
-            f"{workdir} belongs to a run with {'; '.join(differing[:3])}{more}; take another --workdir or that config."
-        )
-
-
-def to_write_config_anew(workdir: pathlib.Path) -> str:
-    """What to do about a config.json that cannot be read."""
-    if (workdir / "result.json").exists():
-        return "remove it and result.json alone, and the run's command goes on from its checkpoints to write both."
-    return "remove that file alone, and the run's command writes it anew and goes on."
-
-
-def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
-    """Keys that differ between two configs, each as "key=old (now new)"; a tuple is JSON's list.
-
-    A key that one of them does not have counts as empty or 0 there.
-    """
-    found, plain = [], lambda value: json.loads(json.dumps(value))
-    for key in sorted(old.keys() | new.keys()):
-        a, b = plain(old.get(key)), plain(new.get(key))
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += differences(a, b, f"{prefix}{key}.")
-        elif a != b and (a or b or key in old.keys() & new.keys()):
-            found.append(f"{prefix}{key}={a!r} (now {b!r})")
-    return found
-
-
-def read_result(workdir: pathlib.Path) -> dict | None:
-    """The result of a finished run, or None. Raises RunError where it cannot be read."""
-    path = workdir / "result.json"
-    try:
-        return read_object(path) if path.exists() else None
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"{path} cannot be read ({error}); remove that file alone, and the run's command goes on from its"
-            " checkpoints and writes it anew."
-        ) from error
-
-
-def read_object(path: pathlib.Path) -> dict:
-    """A JSON object. Raises OSError or ValueError where the file holds none."""
-    value = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(value, dict):
-        raise ValueError(f"it holds a {type(value).__name__}, not a dictionary")
-    return value
-
-
 def read_arrays(path: pathlib.Path, use: Callable[[dict[str, np.ndarray]], Any], repair: str = REEVALUATE) -> Any:
-    """What `use` makes of the arrays in a file that `Writer.arrays` wrote, by name.
+    """Calls `use` with the arrays, by name, of a file that `Writer.arrays` wrote; returns what it returns.
 
     Raises:
-      RunError: that fails; with what repairs it.
+      RunError: the file cannot be read, or `use` fails; the message ends with `repair`.
     """
     try:
-        zipfile.ZipFile(path).close()  # Of another file NumPy would say that it might be read unsafely.
+        zipfile.ZipFile(path).close()  # For a file of another kind, NumPy's message would be about pickles.
         with np.load(path) as arrays:
             return use(dict(arrays))
-    except Exception as error:  # A damaged archive raises errors of many kinds.
+    except Exception as error:  # A damaged archive raises many types of errors.
         why = (str(error).splitlines() or [""])[0]
         raise RunError(f"{path} cannot be read ({type(error).__name__}: {why}); {repair}") from error
 
 
 def logged_step(line: str) -> float:
-    """The step of a line of metrics.jsonl; infinity for one that was cut short."""
+    """The step of a line of metrics.jsonl; infinity if the line cannot be read."""
     try:
         return json.loads(line)["step"]
     except (ValueError, KeyError, TypeError):
@@ -201,17 +147,17 @@ def logged_step(line: str) -> float:
 
 
 def provenance(devices: list[jax.Device]) -> dict:
-    """device, versions and commit of this program, as far as they are known. devices: those of the run."""
+    """The device, versions and commit of this program, as far as they are known. devices: those of the run."""
     kinds = sorted({device.device_kind for device in devices})
     commit, versions = "", {"python": platform.python_version()}
-    with contextlib.suppress(OSError):  # A host may have no git, and an installed copy no history.
+    with contextlib.suppress(OSError):  # git may not be installed.
         command, here = ["git", "describe", "--always", "--dirty"], pathlib.Path(__file__).parent
-        # GIT_DIR and its like, set in a hook of another repository, would give that one's commit.
+        # Inside a git hook, GIT_DIR names the hook's repository.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-        told = subprocess.run(command, capture_output=True, text=True, cwd=here, env=environment)
-        commit = told.stdout.strip()
+        done = subprocess.run(command, capture_output=True, text=True, cwd=here, env=environment)
+        commit = done.stdout.strip()
     for package in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # A checkout need not be installed.
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # audiojax need not be installed.
             versions[package] = importlib.metadata.version(package)
     device = f"{len(devices)} × {', '.join(kinds)} ({platform.machine()})"
     return {"device": device, "versions": versions, "commit": commit or None}

@@ -81,11 +81,11 @@ def variables_of(config, x: np.ndarray, classes: int) -> dict:
 
 def model_of(config, classes: int):
     """Our network of a row, a classifier's with output biases of 0."""
-    from audiojax.tasks import supervised
+    from audiojax.tasks import network
 
     if config.task.name == "gan":
-        return supervised.build_model(config, classes=classes)
-    return supervised.build_model(config, np.zeros(classes) if config.task.name == "supervised" else None)
+        return network.build_model(config, classes=classes)
+    return network.build_model(config, np.zeros(classes) if config.task.name == "supervised" else None)
 
 
 def by_audiojax(config, x: np.ndarray, label: np.ndarray, classes: int, variables: dict):
@@ -100,11 +100,11 @@ def by_audiojax(config, x: np.ndarray, label: np.ndarray, classes: int, variable
     if config.task.name == "autoencoder":
         loss_of = lambda outputs, x: autoencoder.squared_error(x, outputs[1])
     else:
-        loss_of = getattr(losses, config.task.loss)
+        loss_of = getattr(losses, config.task.loss).value
     optimiser = optax.chain(optim.adam(), optax.scale_by_learning_rate(LR))
     params, rest = variables["params"], {name: tree for name, tree in variables.items() if name != "params"}
 
-    devices = mesh.make_mesh(1, len(x), config.cpu_devices)
+    devices = mesh.make_mesh(1, len(x), config.run.cpu_devices)
 
     def train_step(state, key, x, label):
         params, rest, moments = state

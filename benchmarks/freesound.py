@@ -85,7 +85,7 @@ from audiojax import mesh
 from audiojax.recipes import single
 mesh.start()
 config = ntu_freesound.get_config("cnn2d_all").unlock()
-config.protocol, config.data.source = "within_train", "stream"
+config.protocol, config.run.source = "within_train", "stream"
 config.frontend.height = config.frontend.width = 64
 config.epochs, config.steps, config.eval_every = 0.0, int(sys.argv[3]), float(sys.argv[3])
 with contextlib.redirect_stdout(io.StringIO()):

@@ -52,17 +52,17 @@ def write_gtzan(folder: pathlib.Path, tracks: int) -> None:
 
 def read_windows(folder: str, kind: str, batches: int) -> None:
     """Reads 3 s windows by one source; prints examples/s and the process's peak memory in bytes."""
-    from audiojax.data import splits
-    from audiojax.recipes import single
+    from audiojax.data.open import open_source
+    from audiojax.data.protocol import make_parts
 
     prepared = find("gtzan", "noise", pathlib.Path(folder))
-    data = common.base().data
-    data.source = kind
+    config = common.base()
+    config.run.source, data = kind, config.data
     data.segment.seconds = 3.0
     protocol = dict(train="all", valid="all", test="all", unit="group", valid_fraction=0.15, test_fraction=0.3)
-    parts, *_ = splits.make_parts(prepared, protocol, data)
+    parts, *_ = make_parts(prepared, protocol, data)
     mesh = meshes.make_mesh(1, BATCH, cpu_devices=1)
-    source = single.open_source(data, prepared, parts, mesh)
+    source = open_source(config, prepared, parts, mesh)
     arrays, examples = source.data("train"), len(parts["train"].id)
     rows = lambda call: order.train_rows(examples, [0], BATCH, call, call + 1)
     feed = source.feed("train", range(batches + 10), rows, meshes.TRAIN)
@@ -83,7 +83,7 @@ def waiting(data_dir: pathlib.Path, study: str, row: str, kind: str, variant: st
 
     config = importlib.import_module(f"configs.{study}").get_config(row)
     with config.unlocked():
-        config.data.source, config.data.variant = kind, variant
+        config.run.source, config.data.variant = kind, variant
         config.epochs, config.steps, config.examples, config.eval_every = 0.0, steps, 0, float(steps)
         if "within_train" in config.data.protocols:
             config.protocol = "within_train"

@@ -17,7 +17,7 @@ import sklearn.preprocessing
 import sklearn.svm
 
 from audiojax import metrics
-from audiojax.data import prepared, splits
+from audiojax.data import prepared, protocol
 
 
 def describe(audio: np.ndarray, rate_hz: int) -> np.ndarray:
@@ -40,7 +40,7 @@ def main() -> None:
     for seed in range(arguments.splits):
         with config.unlocked():
             config.data.split_seed = seed
-        parts, *_ = splits.make_parts(data, config.data.protocols[arguments.protocol], config.data)
+        parts, *_ = protocol.make_parts(data, config.data.protocols[arguments.protocol], config.data)
         x, y = {}, {}
         for name, part in parts.items():
             windows = list(zip([part.split] * len(part.id), part.start, part.length))

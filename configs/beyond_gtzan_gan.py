@@ -2,17 +2,8 @@
 
 python launch.py --config=configs/beyond_gtzan_gan.py --workdir=DIR --raw_dir=RELEASES
 
-`gan_log_mel`: 4 s of 64 mel bands as channels of 1D convolutions, hinge loss, a discriminator with spectral
-normalisation and a projection of the label, batch normalisation and averaged weights in the generator. Six minutes of
-two CPU cores on the stand-in, whose Fréchet distance of validation chooses the step. `gan_fcn_4s` is the Wang study's
-for as many steps, `judge` and `lstm_log_mel_gan` are its classifier and its LSTM with these clips. README.md's numbers
-are of the stand-in with --config.eval_every=10: a tenth of the release, on which an epoch has ten times as many steps.
-
-Tried on the stand-in, 30 to 120 epochs, Fréchet distance of validation at the chosen step (48,200 before training):
-both rates 2e-4, no momentum, falling as a cosine 2,100; 1e-4 and 4e-4, constant, momentum 0.5 1,800; without batch
-normalisation 1,500; real spectrograms rolled in time 1,900; a discriminator that flattens instead of averaging 3,200,
-still falling. Taken was the first, whose clips the judge recognised most (0.57; the others 0.33 to 0.45). In all but
-the last the distance rises again after some 500 steps, the generator growing too loud.
+`gan_fcn_4s` is the study's GAN for as many steps; `judge` and `lstm_log_mel_gan` are its classifier and its LSTM.
+Results: docs/studies/wang_gtzan.md. What was tried: docs/notes/gan.md.
 """
 
 from configs import common, wang_gtzan

@@ -1,31 +1,10 @@
-"""Fagan: CNNs and RCNNs for genre on GTZAN, 3 s segments.
+"""Fagan: CNNs and RCNNs for genre on GTZAN, in segments of 3 s.
 
+python launch.py --config=configs/fagan_gtzan.py --workdir=DIR --raw_dir=RELEASES
 python launch.py --config=configs/fagan_gtzan.py:cnn1d_gap --workdir=DIR --raw_dir=RELEASES
-python launch.py --config=configs/fagan_gtzan.py --workdir=DIR --raw_dir=RELEASES     all rows, both protocols, tables
 
-`paper` cuts the segments of each track at random between train, valid and test, as the study did; `honest` keeps a
-track (an artist, with --config.data.group_file) on one side. Scores with the suffix `_group` are of whole tracks. An
-artist-filtered fold file is --config.data.split_file, its test fold --config.data.test_fold.
-
-Unsaid by the study, chosen here: 30 % of the tracks of each genre for test, 15 % of the rest for validation; 128 mel
-bands, each brought to mean 0 and variance 1 over a segment; all widths but AlexNet's and VGG 16's; where a strided
-convolution replaces a pool, it already has the next block's width; one hidden layer of 512 in every head, 1 × 1
-convolutions where the head averages; batch 32; a rate that rises over the first tenth of the steps (large fully
-connected heads do not recover from a bad start) and falls as a cosine; the whole gradient clipped at norm 1; recurrent
-kernels start orthogonal, the others as Glorot and Bengio's.
-`lstm_cnn1d` is the order that the study tried and left (recurrent layer first), `rcnn…` its pattern (convolutions
-first), both on frames of 512 samples; on the waveform a recurrent layer follows SampleCNN's first convolutions, for no
-LSTM takes 66,150 steps. --config.model.cell=gru puts GRUs in place of LSTMs.
-On two CPU cores and 60 tracks `cnn1d_gap` takes 30 s, `rcnn1d_gap` and `acn_cnn1d_gap` 2 min, the rows on waveforms and
-in 2D up to half an hour; README.md has their scores. Rows run for a look with --protocols=paper --config.epochs=20
-score 0.25 to 0.91 on test, of 180 segments. Lower rates than the others' 0.005 were chosen on the validation loss of
-one cut under `paper`: for `vgg16` 0.91 (at 0.005, before the gradient was clipped, 2.26; test accuracy 0.76 and 0.20),
-for `alexnet` 1.36 (2.51; 0.61 and 0.57), for `acn_cnn1d_fc` 1.17 (1.31; 0.66 and 0.61).
-Beyond the study: SpecAugment, mixup and weights averaged over about a tenth of the steps, chosen like the clipping on
-the validation loss of `cnn1d_gap`, honest, five cuts of 60 tracks (0.94; without clipping 1.00, and without the
-averages 1.01; under `paper`, one cut, clipping took `acn_cnn1d_gap` from 0.89 to 0.69), and the row
-`samplecnn_gap_overlap`, its future work: convolutions twice as wide as the pools (to an odd number), as a frame is to a
-hop of 50 %.
+`paper` splits the segments of each track over train, valid and test, as the study does; `honest` keeps a track on one
+side. The study, its results and what was chosen here: docs/studies/fagan_gtzan.md.
 """
 
 from configs import common
@@ -37,7 +16,7 @@ def pooled(*filters: int, kernel: int = 3, pool: int = 2) -> tuple:
 
 
 def strided(*filters: int, stride: int = 2) -> tuple:
-    """Convolutions, each followed by a strided one in place of the pool."""
+    """Convolutions, each followed by a strided convolution in place of the pool."""
     widths = zip(filters, (*filters[1:], filters[-1]))
     return tuple(stage for each, wider in widths for stage in (("conv", each, 3, 1), ("conv", wider, 3, stride)))
 
@@ -56,11 +35,11 @@ WAVEFORM = {
     "augment": {"features": ({"name": "mixup", "alpha": 1.0},)},
 }
 SHORT_FRAMES = {"frontend": {"n_fft": 512, "hop_samples": 256}}
-TWO_CORES = {"cpu_devices": 2}  # XLA runs the loop of an LSTM on one core a device.
+TWO_CORES = {"run": {"cpu_devices": 2}}  # XLA runs a recurrent loop on one core of a device.
 
 
 def row(parameters: int, published: tuple[float, ...], stages: tuple, overrides: dict | None = None) -> dict:
-    """published: accuracy on train, valid and test."""
+    """A row that trains a network. published: accuracy on train, valid and test."""
     return {
         "parameters": parameters,
         "published": {split: {"accuracy": value} for split, value in zip(("train", "valid", "test"), published)},

@@ -1,22 +1,11 @@
 """NTU: general-purpose tagging of Freesound clips (FSDKaggle2018).
 
-python launch.py --config=configs/ntu_freesound.py --workdir=DIR --raw_dir=RELEASES         the study's tables
+python launch.py --config=configs/ntu_freesound.py --workdir=DIR --raw_dir=RELEASES
 python launch.py --config=configs/ntu_freesound.py:vgg_small --workdir=DIR --raw_dir=RELEASES
 
-The challenge's own test clips are test under `paper` and `honest`; `within_train` cuts test from the training clips,
-for a release without test audio. Verified clips alone are held out. Under `paper` labels of validation clips are spread
-too, as the study did. The score is MAP@3 of clips (map_at_3_group). Rows build on each other: the autoencoder on whose
-latents labels are spread, the spread labels that networks train on, the networks that ensembles average. On a CPU the
-whole images take hours; --config.frontend.height=64 --config.frontend.width=64 is a size for one, at which a row of the
-stand-in takes half a minute to a minute and a half on two cores, self_training_3 six.
-
-Unsaid by the study, chosen here. Sound: MFCC and waveform in windows of 2 s every second, short clips repeated; frames
-of 2048 (MFCC) and 1024 (images; `longer_window` 2048), hop 512, 64 mel bands, 40 coefficients; the waveform at 16 kHz.
-Networks: all widths; batch normalisation; a first convolution of stride 2 before VGG's blocks; the autoencoder's six
-halvings. Training: Adam at 1e-3 with cosine decay and weight decay; batches of 32; 15 % of the verified clips of each
-class for validation. "In train music": verified clips and those promoted among music. Latents brought to length 1
-before spreading. Self-training: an upper bound of 0.95; weights go on from what validation chose, the optimiser anew;
-it begins with the two groups' promoted clips. Ensembles' members.
+Rows build on each other: labels are spread over the autoencoder's latents, networks train on them, ensembles average
+networks. `within_train` is for a release without test audio. On a CPU add --config.frontend.height=64
+--config.frontend.width=64. The study, its results and what was chosen here: docs/studies/ntu_freesound.md.
 """
 
 from configs import common
@@ -65,7 +54,7 @@ CNN2D = (
 
 
 def vgg(convolutions: int, units: int) -> dict:
-    """Blocks of convolutions and a dense layer."""
+    """Five blocks of convolutions and a pool, and a dense layer."""
     stages = [("conv", 32, 3, 2, "leaky_relu"), *[("conv", 32, 3, 1, "leaky_relu")] * (convolutions - 1), ("pool", 2)]
     for filters in (64, 128, 256, 256):
         stages += [*[("conv", filters, 3, 1, "leaky_relu")] * convolutions, ("pool", 2)]
@@ -74,18 +63,18 @@ def vgg(convolutions: int, units: int) -> dict:
 
 
 def published(public: float | None) -> dict:
-    """The score of the public test clips, where the study has one."""
+    """The published score of the public test clips, if the study has one."""
     return {"test_public": {"map_at_3_group": public}} if public else {}
 
 
 def row(parameters: int, public: float | None, model: dict, data: dict | None = None, **overrides) -> dict:
-    """A row that trains a network. public: published score of the public test clips."""
-    own = {"model": model, "data": data or {}} | overrides
+    """A row that trains a network. public: published MAP@3 of the public test clips."""
+    own = {"model": model, "data": data or {}, "run": {"first_layer": model is SMALL}} | overrides
     return {"parameters": parameters, "published": published(public), "overrides": own}
 
 
 def spreading(groups: str, promote: tuple[str, ...] = ()) -> dict:
-    """A row that spreads labels within groups of classes. promote: in which of them; () for all."""
+    """A row that spreads labels within groups of classes. promote: groups whose clips are promoted; (): all."""
     settings = {"kernel": "rbf", "gamma": 20.0, "alpha": 0.2, "max_iter": 100_000, "tol": 1e-3}
     recipe = {"name": "label_spreading", "encoder": "autoencoder", "labelled": "verified", "groups": GROUPS[groups]}
     recipe |= {"spreading": settings, "unit_latents": True, "promote": promote, "truth_file": ""}
@@ -93,13 +82,13 @@ def spreading(groups: str, promote: tuple[str, ...] = ()) -> dict:
 
 
 def self_training(iterations: int) -> dict:
-    """Study: from 0.35 to 0.65 in the text; its listing has (0.65, 0.35)."""
+    """The recipe of self-training. The lower bound rises as in the study's text; its listing has (0.65, 0.35)."""
     bounds = {"lower": (0.35, 0.65), "upper": 0.95}
     return {"name": "self_training", "iterations": iterations, "warm_start": True, "agreeing": False} | bounds
 
 
 def ensemble(public: float, mean: str, members: tuple[str, ...]) -> dict:
-    """A row that averages others."""
+    """A row that averages other rows. public: published MAP@3 of the public test clips."""
     recipe = {"name": "ensemble", "members": members, "mean": mean}
     parameters = sum(ROWS[member]["parameters"] for member in members)
     return {"parameters": parameters, "published": published(public), "overrides": {"recipe": recipe}}

@@ -1,23 +1,10 @@
-"""Jamal, Karda and Sarde (RIT): instrument family on NSynth with 1D CNNs on the waveform.
+"""RIT (Jamal, Karda and Sarde): instrument family on NSynth with 1D CNNs on the waveform.
 
+python launch.py --config=configs/rit_nsynth.py --workdir=DIR --raw_dir=RELEASES
 python launch.py --config=configs/rit_nsynth.py:optimised --workdir=DIR --raw_dir=RELEASES
 
 `paper` trains on the released validation notes, which share their instruments with the test notes; `honest` trains on
-the released training notes and holds out whole instruments for validation. Every row trains for the study's 10 epochs.
-README.md's numbers are of a part of the release (833, 246 and 73 notes), where `optimised` needs
---config.steps=800 --config.eval_every=40, and `optimised_log_mel` --config.epochs=16 under `honest`,
---config.epochs=40 --config.eval_every=4 under `paper`.
-
-Unsaid by the study, chosen here on validation: Adam with decoupled weight decay, a cosine schedule with warm-up, batch
-16, gradient norm clipped at 1, slope 0.1, dropout 0.3, He initialisation, clips at unit root mean square. For
-`optimised` also asinh compression of the waveform, small rolls and flips of polarity; together they raised validation
-accuracy under `paper`, their shares were not measured apart. The 8,000 samples hold what tells families apart (a
-support-vector machine on their MFCC statistics: 0.84 `paper`, 0.86 `honest` on the same part), but three convolutions
-of width two see four samples at once, and the dense layer ties what they see to its place in the note. That does not
-carry over to other instruments: correlations of four neighbouring samples, in 1 to 80 frames a note, give machines and
-forests at most 0.97 `paper` and 0.69 `honest`. No better under `honest`, on validation: rolls of 400 samples with mixup
-(0.51), dropout of 0.6, 0.8, 0.9 (0.55, 0.57, 0.50). `optimised_log_mel` feeds the same network 8,000 values of a
-log-mel spectrogram.
+the released training notes. The study, its results and what was chosen here: docs/studies/rit_nsynth.md.
 """
 
 from configs import common
@@ -94,5 +81,5 @@ def get_config(row: str | None = None):
     config.eval_batch_size = 64
     config.epochs = 10.0
     config.select = "accuracy"
-    config.steps_per_call = 1  # Raise it on an accelerator; on CPU, XLA runs convolutions in a loop ten times slower.
+    config.run.steps_per_call = 1  # On CPU, XLA runs convolutions in a loop ten times slower.
     return common.choose("rit_nsynth", config, ROWS, row)

@@ -1,25 +1,10 @@
 """Wang: LSTMs for genre on GTZAN, and conditional GANs whose clips join their training.
 
-python launch.py --config=configs/wang_gtzan.py --workdir=DIR --raw_dir=RELEASES     all rows, both protocols, the table
+python launch.py --config=configs/wang_gtzan.py --workdir=DIR --raw_dir=RELEASES
 python launch.py --config=configs/wang_gtzan.py:lstm_adam_4s --workdir=DIR --raw_dir=RELEASES
 
-`paper` cuts tracks, or the slices of tracks, at random between train, validation and test; `honest` keeps a track (an
-artist, with --config.data.group_file) on one side. The published numbers are of train and validation, test is ours.
-Rows build on each other: `judge` is a classifier of real clips that judges the GANs', whose clips then join the
-training of `lstm_*_gan`; each of these is trained on real clips alone and on these twice as well. Validation chooses
-LSTMs by accuracy, GANs by the Fréchet distance of its clips' log-mel statistics. A loss of the generator that rises
-above 4.6 is said to be what it is, the discriminator's victory.
-
-Unsaid by the study, chosen here. LSTMs: two layers of 128 units, of which the last step is classified; frames of 2048,
-hop 512, 64 mel bands, 20 coefficients, brought to mean 0 and variance 1 by batch statistics (within each slice instead,
-which takes away its timbre, `lstm_adam_4s` has 0.21 of test, not 0.75, under `paper` after 10 epochs of 60 tracks);
-batches of 32; Adam at 1e-3, SGD at 0.1; slices of 10 s and of 4 s for the two rows that it calls alike, of 4 s beside
-GANs; 20 % of the tracks (or slices) for test, a quarter of the others for validation. GANs: noise of 100 numbers,
-one-hot labels, Adam at 2e-4, batches of 16; `cnn`: five transposed convolutions of width 12 and stride 4, mirrored by
-strided ones; `fcn`: hidden layers of 128 and 256 units, of 32 and 64 for 30 s at once, since 256 units and 661,500
-samples are 169 million weights on either side. `gan_blues` is the study's check by ear, `gan_fcn_4s_z10` and `_z1000`
-its sweep of the noise, `gan_fcn_4s_sigmoid` what it tried first. Beyond it: `lstm_adam_db` has its first kind of
-features.
+`judge` judges the GANs' clips, which join the training of `lstm_*_gan`. `paper` splits tracks, or slices of tracks, at
+random; `honest` keeps a track on one side. The study, its results and what was chosen here: docs/studies/wang_gtzan.md.
 """
 
 from configs import common
@@ -44,27 +29,27 @@ LSTM = {
 
 
 def slices(seconds: float) -> dict:
-    """Data in slices, a clip's last one left out where it is shorter."""
+    """Clips in slices; a shorter last slice is left out."""
     return {"segment": {"seconds": seconds, "hop_s": 0.0, "shortest_s": seconds, "pad": "zeros"}}
 
 
 def published(loss: float, accuracy: float, valid: float) -> dict:
-    """Of training loss and accuracy, and validation accuracy."""
+    """Published loss and accuracy of train, and accuracy of valid."""
     return {"train": {"loss": loss, "accuracy": accuracy}, "valid": {"accuracy": valid}}
 
 
 def lstm(scores: tuple[float, ...], parameters: int = 209_162, seconds: float = 0.0, **overrides) -> dict:
-    """A row that trains an LSTM, on whole tracks or on slices. scores: as `published` has them."""
+    """A row that trains an LSTM. scores: arguments of `published`. seconds: length of a slice; 0: whole tracks."""
     own = {
         **{"frontend": MFCC, "model": LSTM, "data": slices(seconds) if seconds else {}, "epochs": 50.0},
-        "cpu_devices": 2,  # XLA runs the loop of an LSTM on one core a device.
+        "run": {"cpu_devices": 2},  # XLA runs a recurrent loop on one core of a device.
     }
     scores = published(*scores) if scores else {}
     return {"parameters": parameters, "published": scores, "overrides": own | overrides}
 
 
 def gan(parameters: int, stages: tuple, seconds: float = 30.0, latent: int = 100, **overrides) -> dict:
-    """A row that trains a GAN on waveforms. stages: of generator and discriminator."""
+    """A row that trains a GAN on waveforms. stages: those of the generator and of the discriminator."""
     model = {
         **{"name": "cgan", "kernel_init": "glorot_uniform", "latent": latent, "label": "one_hot", "embedding": 0},
         **{"generator_stages": stages[0], "discriminator_stages": stages[1], "sigmoid": False},
@@ -88,13 +73,13 @@ def gan(parameters: int, stages: tuple, seconds: float = 30.0, latent: int = 100
 
 
 def augmented(generator: str, *scores: float) -> dict:
-    """A row that trains an LSTM on real clips and on as many of a GAN's."""
+    """A row that trains an LSTM on real clips and as many of a GAN's. generator: row of the GAN."""
     recipe = {"name": "augmentation", "generator": generator}
     return lstm(scores, seconds=4.0, epochs=100.0, eval_every=10.0, recipe=recipe)
 
 
 def fcn(*hidden: int) -> tuple:
-    """Dense layers up to the waveform, and back down."""
+    """Hidden dense layers of a generator, and those of its discriminator in reverse order."""
     dense = tuple(("dense", units) for units in hidden)
     return dense, dense[::-1]
 

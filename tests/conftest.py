@@ -1,20 +1,28 @@
 """Fixtures: prepared stand-in data shared by all test processes, small configs, the real data where it is present."""
 
+import contextlib
 import fcntl
 import importlib
+import io
 import os
 import pathlib
 import subprocess
 import sys
+from typing import NamedTuple
+from unittest import mock
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")  # mesh.start would come too late.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # Tests compile for longer than they compute.
 
 import jax
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 
-from audiojax import mesh
+from audiojax import command_line, mesh, names
+from audiojax.errors import AudiojaxError
 
 EIGHT_DEVICES = {"JAX_NUM_CPU_DEVICES": "8"}
 ROOT = pathlib.Path(__file__).parent.parent
@@ -34,15 +42,23 @@ def shared_tmp(tmp_path_factory, worker_id) -> pathlib.Path:
     return base if worker_id == "master" else base.parent
 
 
+@contextlib.contextmanager
+def one_worker(lock: pathlib.Path):
+    """Lets one worker at a time in; the others wait."""
+    with open(lock, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 @pytest.fixture(scope="session")
-def data_dir(shared_tmp) -> pathlib.Path:
+def data_dir(shared_tmp, worker_id) -> pathlib.Path:
     """Prepared stand-in data of every data set."""
     from audiojax.data.prepare import prepare
 
-    folder = shared_tmp / "data"
-    for name in ("audioset", "fsdkaggle2018", "gtzan", "nsynth"):
-        prepare(name, "stand_in", None, folder, strict=True)
-    return folder
+    sets = names.modules("data.datasets")
+    for name in reversed(sets) if worker_id == "gw1" else sets:  # Two workers share the work.
+        prepare(name, "stand_in", None, shared_tmp / "data", strict=True)
+    return shared_tmp / "data"
 
 
 @pytest.fixture(scope="session")
@@ -52,9 +68,8 @@ def real_raw_dir(shared_tmp) -> pathlib.Path:
         pytest.skip("the real data is not on this machine")
     folder = shared_tmp / "raw"
     folder.mkdir(exist_ok=True)
-    with open(shared_tmp / ".raw.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        command = [sys.executable, SHARED_DATA / "unpack.py", folder, "--only", "nsynth,audioset,gtzan,fsdkaggle2018"]
+    command = [sys.executable, SHARED_DATA / "unpack.py", folder, "--only", ",".join(names.modules("data.datasets"))]
+    with one_worker(shared_tmp / ".raw.lock"):
         subprocess.run(command, check=True, capture_output=True)
     return folder
 
@@ -90,7 +105,7 @@ def small_li(row: str = "fc2", **overrides):
         epochs=0.0,
         steps=24,
         eval_every=8,
-        steps_per_call=3,
+        run__steps_per_call=3,
     )
     return config_of("li_audioset", row, **{**small, **sizes, **overrides})
 
@@ -114,16 +129,41 @@ def small_gtzan(**overrides):
     return config_of("fagan_gtzan", "cnn1d_gap", **{**small, **overrides})
 
 
+class Done(NamedTuple):
+    """What a run of launch.py in this process left."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def launch_here(*arguments: str) -> Done:
+    """Runs launch.py in this process, which saves the imports of a new one."""
+    import launch
+
+    argv, stdout, stderr, code = ["launch.py", *map(os.fsdecode, arguments)], io.StringIO(), io.StringIO(), 0
+    printed = contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr)
+    # The config's flag reads sys.argv.
+    with flagsaver.flagsaver(), printed[0], printed[1], mock.patch.object(sys, "argv", argv):
+        try:
+            launch.main(command_line.parse(argv))
+        except AudiojaxError as error:
+            code = 1
+            print(f"audiojax: {error}", file=stderr)
+    flags.FLAGS.unparse_flags()
+    return Done(code, stdout.getvalue(), stderr.getvalue())
+
+
 def launch(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    """Starts launch.py as a user does."""
-    own = {name: value for name, value in os.environ.items() if name != "JAX_NUM_CPU_DEVICES"}
+    """Starts launch.py in a process, as a user does."""
+    inherited = {name: value for name, value in os.environ.items() if name != "JAX_NUM_CPU_DEVICES"}
     return subprocess.run(
         [sys.executable, "launch.py", *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=300,
-        env=own | environment,
+        env=inherited | environment,
     )
 
 
@@ -136,14 +176,16 @@ SMALL_LI_FLAGS = [
     "--config.epochs=0",
     "--config.steps=24",
     "--config.eval_every=8",
-    "--config.steps_per_call=3",
+    "--config.run.steps_per_call=3",
 ]
 
 
 @pytest.fixture(scope="session")
-def reference(data_dir, tmp_path_factory):
+def reference(data_dir, shared_tmp):
     """An uninterrupted run started by launch.py."""
-    workdir = tmp_path_factory.mktemp("reference") / "run"
-    done = launch(*SMALL_LI_FLAGS, f"--workdir={workdir}", f"--data_dir={data_dir}")
-    assert done.returncode == 0, done.stderr
+    workdir = shared_tmp / "reference"
+    with one_worker(shared_tmp / ".reference.lock"):
+        if not (workdir / "result.json").exists():
+            done = launch(*SMALL_LI_FLAGS, f"--workdir={workdir}", f"--data_dir={data_dir}")
+            assert done.returncode == 0, done.stderr
     return workdir

@@ -5,9 +5,6 @@ import json
 import os
 import pathlib
 import shutil
-import socket
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +12,10 @@ import numpy as np
 import pytest
 
 from audiojax import checkpoint, durable
+from audiojax import mesh as meshes
 from audiojax.checkpoint import MANIFEST, Checkpoints
 from audiojax.errors import RunError
-from tests.conftest import ROOT
+from tests.test_mesh import in_processes
 
 
 def tree_of(step: int) -> dict:
@@ -75,13 +73,14 @@ def test_the_newest_are_kept_each_with_a_manifest_of_all_its_files(two):
 
 
 def test_any_flipped_bit_is_seen(folder):
-    for number, path in enumerate(checkpoint.files(folder / "3")):
+    for number, name in enumerate(checkpoint.fingerprints(folder / "3")):
+        path = folder / "3" / name
         whole, bits = path.read_bytes(), 8 * path.stat().st_size
         if path.name == MANIFEST:
             continue  # A bit of its white space changes nothing.
         for bit in {0, bits - 1, number * 7919 % bits}:
             flip(path, bit)
-            assert checkpoint.damage(folder / "3") == f"{path.relative_to(folder / '3')} is not as it was written"
+            assert checkpoint.damage(folder / "3").startswith(f"{name} is missing or has changed")
             path.write_bytes(whole)
     assert checkpoint.damage(folder / "3") is None
 
@@ -103,7 +102,7 @@ DAMAGES = {
 def test_the_one_before_a_damaged_one_is_taken_and_its_step_can_be_saved_again(folder, damage, capsys):
     DAMAGES[damage](folder / "3")
     assert_restores(folder, 2)
-    assert f"{folder / '3'} is damaged" in (said := capsys.readouterr().err) and "moved to damaged_3" in said
+    assert f"{folder / '3'} is damaged" in (said := capsys.readouterr().err) and "renamed to damaged_3" in said
     assert names(folder) == {"2", "damaged_3"}
     saved(folder, range(3, 4))
     assert_restores(folder, 3)
@@ -127,7 +126,7 @@ def test_checkpoints_from_before_there_were_manifests_go_on(folder, capsys):
     for path in folder.glob("*/" + MANIFEST):
         path.unlink()
     assert_restores(folder, 3)
-    assert "cannot be checked" in capsys.readouterr().err
+    assert "used without a check" in capsys.readouterr().err
     saved(folder, range(4, 5))
     DAMAGES["bit"](folder / "4")
     assert_restores(folder, 3)
@@ -189,7 +188,7 @@ def test_a_failed_save_says_what_failed_and_ends_at_once(folder):
         (errno.EACCES, "make it writable"),
         (errno.EROFS, "make it writable"),
         (errno.EEXIST, "another run writes there"),
-        (errno.EIO, "mend that"),
+        (errno.EIO, "repair that"),
     ],
 )
 def test_what_failed_decides_what_to_do(number, advice):
@@ -215,48 +214,33 @@ def test_of_a_finished_run_an_older_one_serves_where_it_holds_the_chosen_weights
     assert names(folder) == {"2", "3"}
 
 
-STEP = """
-import sys, pathlib, jax, numpy as np
-from audiojax import checkpoint, mesh as meshes
-meshes.start()
-folder, devices, step = pathlib.Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-mesh = meshes.make_mesh(2, 8, 8)
-assert mesh.size == devices, mesh
-put = lambda step: meshes.put({"w": np.arange(step, step + 600, dtype=np.float32).reshape(2, 300)}, mesh, meshes.STATE)
-shards = lambda tree: {str(shard.index): np.asarray(shard.data) for shard in tree["w"].addressable_shards}
-with checkpoint.Checkpoints(folder, 1) as checkpoints:
-    assert checkpoints.latest_step() == (step - 1 or None)
-    if step > 1:
-        tree, progress = checkpoints.restore(put(0))
-        jax.tree.map(np.testing.assert_array_equal, shards(tree), shards(put(step - 1)))
-        assert tree["w"].sharding == put(0)["w"].sharding and progress == {"step": step - 1}
-        host = checkpoint.read(folder)["w"]
-        assert isinstance(host, np.ndarray)
-        np.testing.assert_array_equal(host, np.arange(step - 1, step + 599).reshape(2, 300))
-    checkpoints.save(step, put(step), {"step": step})
-    checkpoints.wait()
-"""
+def restore_and_save(folder: pathlib.Path, step: int, cpu_devices: int) -> None:
+    """Restores what `step - 1` has saved, on a mesh of so many devices of each process, and saves `step`."""
+    mesh = meshes.make_mesh(2, 8, cpu_devices)
+    values = lambda step: np.arange(step, step + 600, dtype=np.float32).reshape(2, 300)
+    put = lambda step: meshes.put({"w": values(step)}, mesh, meshes.STATE)
+    shards = lambda tree: {str(shard.index): np.asarray(shard.data) for shard in tree["w"].addressable_shards}
+    assert mesh.size == cpu_devices * jax.process_count()
+    with Checkpoints(folder, 1) as checkpoints:
+        assert checkpoints.latest_step() == (step - 1 or None)
+        if step > 1:
+            tree, progress = checkpoints.restore(put(0))
+            jax.tree.map(np.testing.assert_array_equal, shards(tree), shards(put(step - 1)))
+            assert tree["w"].sharding == put(0)["w"].sharding and progress == {"step": step - 1}
+            on_host = checkpoint.read(folder)["w"]
+            assert isinstance(on_host, np.ndarray)
+            np.testing.assert_array_equal(on_host, values(step - 1))
+        checkpoints.save(step, put(step), {"step": step})
+        checkpoints.wait()
 
 
 def test_it_is_restored_on_whatever_devices_and_processes_there_are(tmp_path):
-    """A chain, each link of which restores what the one before has saved: (processes, devices of each)."""
-    for step, (processes, devices) in enumerate([(1, 1), (1, 2), (1, 8), (1, 1), (2, 1), (1, 2)], 1):
-        with socket.socket() as free:
-            free.bind(("localhost", 0))
-            port = free.getsockname()[1]
-        environment = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
-        arguments = [sys.executable, "-c", STEP, str(tmp_path / "c"), str(processes * devices), str(step)]
-        joined = {"JAX_COORDINATOR_ADDRESS": f"localhost:{port}", "JAX_NUM_PROCESSES": str(processes)}
-        started = [
-            subprocess.Popen(
-                arguments,
-                stderr=subprocess.PIPE,
-                text=True,
-                cwd=ROOT,
-                env=os.environ | environment | ({**joined, "JAX_PROCESS_ID": str(number)} if processes > 1 else {}),
-            )
-            for number in range(processes)
-        ]
-        for process in started:
-            _, stderr = process.communicate(timeout=120)
-            assert process.returncode == 0, stderr
+    """On 1, 2 and 1 devices, on 8 of two processes, then on 2 and 1 again."""
+    folder = tmp_path / "c"
+    for step, cpu_devices in enumerate((1, 2, 1), 1):
+        restore_and_save(folder, step, cpu_devices)
+    code = f"from tests import test_checkpoint as test; test.restore_and_save(test.pathlib.Path({str(folder)!r}), 4, 4)"
+    for done in in_processes(code, cpu_devices=4):
+        assert done.returncode == 0, done.stderr
+    for step, cpu_devices in enumerate((2, 1), 5):
+        restore_and_save(folder, step, cpu_devices)

@@ -2,17 +2,18 @@
 
 import json
 import os
-import shlex
+import pathlib
+import re
+import signal
 import subprocess
 import sys
 import time
 
 import pytest
 
-from audiojax import command_line
+from audiojax import command_line, config_file
 from audiojax.errors import ConfigError
-from configs import li_audioset, rit_nsynth
-from tests.conftest import ROOT, launch
+from tests.conftest import ROOT, launch, launch_here
 
 LI = "--config=configs/li_audioset.py:fc1"
 WRONG = {
@@ -44,7 +45,7 @@ WRONG = {
     "no config": (["--workdir=x"], "--config is missing"),
     "recipe": (
         [LI, "--workdir=x", "--config.recipe.name=soup"],
-        "recipe.name='soup' is unknown; recipes: augmentation, autoencoder, ensemble, gan, label_spreading,"
+        "recipe.name='soup' is unknown; known: augmentation, autoencoder, ensemble, gan, label_spreading,"
         " self_training, single",
     ),
     "table's flags": ([LI, "--workdir=x", "--splits=3"], "--splits is for a table; leave :fc1 out of --config"),
@@ -52,12 +53,14 @@ WRONG = {
     "bucket of data": ([LI, "--workdir=x", "--raw_dir=s3://data"], "--raw_dir=s3://data is no folder of this machine"),
     "replicas": ([LI, "--workdir=x", "--config.replicas=0"], "replicas=0 must be at least 1"),
 }
+LAUNCHED = ("row", "key", "not UTF-8")  # in a process as a user does; the others in this one
 
 
 @pytest.mark.parametrize("mistake", WRONG)
 def test_mistake_is_answered_in_one_sentence(mistake, tmp_path):
     flags, sentence = WRONG[mistake]
-    done = launch(*flags, f"--data_dir={tmp_path}")
+    start = launch if mistake in LAUNCHED else launch_here
+    done = start(*flags, f"--data_dir={tmp_path}")
     assert done.returncode == 1
     [line] = done.stderr.strip().splitlines()
     assert line.startswith("audiojax: ") and sentence in line
@@ -69,19 +72,19 @@ LATER = {
     "variant": (["--config.data.variant=stand_on"], "data.variant='stand_on' is unknown"),
     "data set": (
         ["--config.data.name=audioste"],
-        "data.name='audioste' is unknown; data sets: audioset, fsdkaggle2018, gtzan, nsynth",
+        "data.name='audioste' is unknown; known: audioset, fsdkaggle2018, gtzan, nsynth",
     ),
 }
 ON_DATA = {
     "batch": (["--config.batch_size=4000"], "batch_size=4000 must be between 1 and the 1900"),
     "model": (
         ["--config.model.name=mlpp"],
-        "model.name='mlpp' is unknown; models: attention, autoencoder, cgan, cnn, cnn1d, gcnn, lstm, mlp",
+        "model.name='mlpp' is unknown; known: attention, autoencoder, cgan, cnn, cnn1d, gcnn, lstm, mlp",
     ),
     "loss": (["--config.task.loss=hinge"], "task.loss='hinge' is unknown"),
     "front end": (["--config.frontend.name=dequantize"], "frontend.name='dequantize' is unknown"),
     "front end's arguments": (["--config.frontend.name=waveform"], "takes no 'high'"),
-    "source": (["--config.data.source=river"], "data.source='river' is unknown"),
+    "source": (["--config.run.source=river"], "run.source='river' must be 'auto' or 'resident' or 'stream'"),
     "protocol": (["--config.protocol=fair"], "protocol='fair' is unknown; protocols: honest, paper"),
     "no front end": (["--config.frontend.name=stft"], "frontend.name='stft' is unknown"),
     "initialiser": (["--config.model.kernel_init=glorot"], "kernel_init='glorot' is no initialiser"),
@@ -99,72 +102,51 @@ def test_mistake_found_later_is_answered_in_one_sentence_too(mistake, tmp_path, 
     flags, sentence = (LATER | ON_DATA)[mistake]
     stand_in = ["--config.data.variant=stand_in"] if mistake in ON_DATA else []
     folder = data_dir if mistake in ON_DATA else tmp_path / "data"
-    done = launch(
-        LI,
-        "--config.steps=2",
-        "--config.epochs=0",
-        *stand_in,
-        *flags,
-        f"--workdir={tmp_path / 'run'}",
-        f"--data_dir={folder}",
-    )
+    few = ["--config.steps=2", "--config.epochs=0"]
+    done = launch_here(LI, *few, *stand_in, *flags, f"--workdir={tmp_path / 'run'}", f"--data_dir={folder}")
     assert done.returncode == 1
     assert sentence in done.stderr.strip().splitlines()[-1] and "Traceback" not in done.stderr
     assert not (tmp_path / "run" / "result.json").exists()
 
 
-@pytest.mark.parametrize(("study", "number"), [("li_audioset", "0.945"), ("rit_nsynth", "0.9016")])
-def test_list_prints_rows_and_published_numbers(study, number):
-    done = launch(f"--config=configs/{study}.py", "--list")
-    assert done.returncode == 0 and number in done.stdout
+@pytest.mark.parametrize("study", config_file.studies())
+def test_list_prints_rows_and_published_numbers(study):
+    done = launch_here(f"--config={study}", "--list")
+    assert done.returncode == 0
+    for row, settings in config_file.load(config_file.find(study)).ROWS.items():
+        numbers = [value for scores in settings["published"].values() for value in scores.values()]
+        assert all(text in done.stdout for text in (row, *(f"{number:.4g}" for number in numbers)))
 
 
-@pytest.mark.parametrize("study", [li_audioset, rit_nsynth], ids=["li_audioset", "rit_nsynth"])
+@pytest.mark.parametrize("study", config_file.studies())
 def test_every_row_has_a_config_that_is_json_and_locked(study):
-    for row in study.ROWS:
-        config = study.get_config(row)
+    file = config_file.load(config_file.find(study))
+    for row in file.ROWS:
+        config = config_file.config_of(file, row)
         assert json.loads(json.dumps(config.to_dict()))["row"] == row
         with pytest.raises((AttributeError, KeyError)):
             config.batchsize = 3
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc's settings are Linux's")
-@pytest.mark.parametrize("own", [None, "glibc.malloc.check=0"])
-def test_it_starts_once_more_with_memory_kept_and_the_same_arguments(own):
-    code = (
-        "import os, sys; from audiojax import process; process.restart_with_malloc_set();"
-        "print(os.environ['GLIBC_TUNABLES'], sys.argv[1:])"
-    )
-    environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
-    environment |= {"GLIBC_TUNABLES": own} if own else {}
-    command = [sys.executable, "-c", code, "--workdir=a b"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    kept = ["hugetlb=1", "mmap_max=0", "trim_threshold=1000000000000", "arena_max=1"]
-    wanted = own or ":".join(f"glibc.malloc.{setting}" for setting in kept)
-    assert done.stdout == f"{wanted} ['--workdir=a b']\n"
+def catches(process: subprocess.Popen, number: int) -> bool:
+    """Whether a process has a handler for a signal."""
+    status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+    return int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16) >> (number - 1) & 1 == 1
 
 
-@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
-def test_closed_streams_do_not_receive_files(tmp_path, closed):
-    """Else what libraries write to stderr goes into the next file that is opened."""
-    code = (
-        "import os, sys; from audiojax import process; process.open_closed_streams();"
-        f"file = open({str(tmp_path / 'file')!r}, 'wb'); os.write(2, b'noise'); print('said', file=sys.stderr)"
-    )
-    done = subprocess.run(f"{sys.executable} -c {shlex.quote(code)} {closed}", shell=True, cwd=ROOT)
-    assert done.returncode == 0 and (tmp_path / "file").read_bytes() == b""
-
-
-def test_a_signal_while_it_starts_is_answered_at_once(tmp_path):
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("wait_s", [0, 1.5])
+def test_a_signal_while_it_starts_is_answered_at_once(tmp_path, wait_s):
     """In the imports, or the preparation of the data that follows them."""
     command = [sys.executable, "launch.py", LI, f"--workdir={tmp_path / 'run'}", f"--data_dir={tmp_path}"]
-    for wait_s in (0.3, 1.5):
-        started = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        time.sleep(wait_s)
-        started.terminate()
-        _, stderr = started.communicate(timeout=20)
-        assert started.returncode == 130
-        assert stderr.splitlines()[-1] == "audiojax: stopped by SIGTERM; the same command goes on."
+    started = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while started.poll() is None and not catches(started, signal.SIGTERM):
+        time.sleep(0.01)
+    time.sleep(wait_s)
+    started.terminate()
+    _, stderr = started.communicate(timeout=60)
+    assert started.returncode == 130
+    assert stderr.splitlines()[-1] == "audiojax: stopped by SIGTERM; the same command goes on."
 
 
 def test_the_repositorys_studies_are_found_from_elsewhere(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from audiojax import config_file
 from audiojax.errors import ConfigError
-from tests.conftest import ROOT, launch
+from tests.conftest import ROOT, launch_here
 
 OWN = """
 from configs import common
@@ -126,9 +126,9 @@ def test_every_path_of_a_config_is_expanded(monkeypatch):
 
 def test_the_file_given_is_listed_and_its_keys_are_suggested(tmp_path):
     path = write(tmp_path, name="my_copy.py")
-    listed = launch(f"--config={path}", "--list")
+    listed = launch_here(f"--config={path}", "--list")
     assert listed.returncode == 0 and "my_copy: published" in listed.stdout and "tiny" in listed.stdout
-    wrong = launch(f"--config={path}:tiny", "--config.epoch=1", "--workdir=x")
+    wrong = launch_here(f"--config={path}:tiny", "--config.epoch=1", "--workdir=x")
     assert wrong.returncode == 1
     [line] = wrong.stderr.splitlines()
     assert line == "audiojax: --config.epoch: there is no such key; did you mean --config.epochs?"

@@ -1,5 +1,6 @@
 """Replicas that diverge, beside others that do not; runs that go on from the weights of another."""
 
+import functools
 import json
 import re
 import time
@@ -9,13 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from audiojax import evaluate, names, state, train
+from audiojax import evaluate, names, state, train, trained
+from audiojax.data.windows import Part
 from audiojax.errors import ConfigError, Interrupted, NonFiniteError, RunError
 from audiojax.recipes import single
 from audiojax.tasks import supervised
-from tests.conftest import small_li
+from tests import conftest
 from tests.outcome import assert_same, outcome
 
+small_li = functools.partial(conftest.small_li, run__steps_per_call=4)  # One program trains: calls are equally long.
 WRONG_LR = 2e-3
 GRID = (("optim.lr", (1e-3, WRONG_LR)),)
 
@@ -52,10 +55,10 @@ def test_a_seed_that_diverges_is_left_out_and_said(data_dir, tmp_path, monkeypat
     assert result["diverged"] == {"seed 1": {"step": 1, "quantity": "loss"}}
     [note] = [note for note in result["notes"] if "diverged" in note]
     assert note == (
-        "fc2, honest: the replica with seed 1 diverged (loss was not finite at step 1): validation had chosen nothing"
-        " of it before, and metrics, ensembles and predictions are of the other 2 of 3 replicas"
+        "fc2, honest: the replica with seed 1 diverged (loss was not finite at step 1): validation had chosen no step"
+        " of it, and metrics, ensembles and predictions leave it out: they are of 2 of 3 replicas"
     )
-    said = "loss is nan at step 1 of the replica with seed 1: it is never chosen again, and the others go on"
+    said = "loss is nan at step 1 of the replica with seed 1: validation no longer chooses it, and the others go on"
     assert capfd.readouterr().err.count(said) == 1
     for split in ("valid", "test"):
         for values in [*result["metrics"][split].values(), *result["ci95"][split].values()]:
@@ -72,7 +75,7 @@ def test_a_seed_that_diverges_is_left_out_and_said(data_dir, tmp_path, monkeypat
     healthy, healthy_score, *_ = outcome(tmp_path / "healthy")
     assert healthy["diverged"] == {} and not any("diverged" in note for note in healthy["notes"])
     np.testing.assert_array_equal(score, healthy_score[[0, 2]])
-    loaded = single.load(tmp_path / "all")
+    loaded = trained.load(tmp_path / "all")
     assert loaded.config.replicas == 2 and all(len(leaf) == 2 for leaf in jax.tree.leaves(loaded.best))
 
 
@@ -81,7 +84,7 @@ def test_a_setting_that_diverges_keeps_what_was_chosen_before(data_dir, tmp_path
     result = single.run(small_li(grid=GRID, replicas=2), tmp_path / "run", None, data_dir)
     assert result["diverged"] == {"replica 1": {"step": 11, "quantity": "loss"}}
     assert result["best_step"][1] == 8 and all(None not in of for of in result["metrics"]["test"].values())
-    assert any("its scores are of step 8, which validation chose before" in note for note in result["notes"])
+    assert any("its scores are those of step 8, which validation had chosen" in note for note in result["notes"])
 
 
 def test_a_replica_that_is_finite_again_is_never_chosen_again(data_dir, tmp_path, monkeypatch):
@@ -116,7 +119,7 @@ def test_a_resumed_run_knows_what_has_diverged(data_dir, tmp_path, monkeypatch):
 
 def test_early_stopping_counts_a_diverged_replica_as_stopped(data_dir, tmp_path, monkeypatch):
     spoil(monkeypatch, params=lambda step: step >= 3)
-    sizes = dict(steps=400, eval_every=2, steps_per_call=2, early_stopping=3, select="loss", optim__lr=0.3)
+    sizes = dict(steps=400, eval_every=2, run__steps_per_call=2, early_stopping=3, select="loss", optim__lr=0.3)
     config = small_li(grid=(("optim.lr", (0.3, WRONG_LR)),), replicas=2, **sizes)
     result = single.run(config, tmp_path / "run", None, data_dir)
     assert result["steps"] == result["best_step"][0] + 3 * 2 < 400 and "replica 1" in result["diverged"]
@@ -179,8 +182,8 @@ def test_first_weights_are_those_that_validation_chose_or_the_newest():
 @pytest.mark.parametrize(
     ("saved", "sentence"),
     [
-        (weights(1, width=4), "start_from=RUN is of another network: Dense_0.bias is (4,) there and (3,) here; take"),
-        (weights(2), "start_from=RUN has 2 replicas and this run 3; set replicas=2, or take a run of a single one."),
+        (weights(1, width=4), "start_from=RUN has another network: Dense_0.bias is (4,) there and (3,) here; take"),
+        (weights(2), "start_from=RUN has 2 replicas and this run 3; set replicas=2, or take a run with one replica."),
         (weights(3, score=-np.inf, value=np.nan), "start_from=RUN: the newest weights of replica 0 are not finite"),
     ],
 )
@@ -205,14 +208,14 @@ def test_what_cannot_be_started_from_is_said(reference, data_dir, tmp_path):
     config = small_li().to_dict()
     config["data"]["name"] = "gtzan"
     (unfinished / "config.json").write_text(json.dumps(config))
-    other = "is of other classes: data.name='gtzan' .now 'audioset'"
+    other = "has other classes: data.name='gtzan' .now 'audioset'"
     refused(ConfigError, other, start_from=str(unfinished))
     config["data"]["name"] = "audioset"
     (unfinished / "config.json").write_text(json.dumps(config))
     refused(RunError, "has no checkpoint; train that run first", start_from=str(unfinished))
     classes = json.loads((reference / "result.json").read_text())["classes"]
     (unfinished / "result.json").write_text(json.dumps({"classes": [*classes[:3], "bells", *classes[4:]]}))
-    refused(ConfigError, "is of other classes: number 3 is 'bells' there and ", start_from=str(unfinished))
+    refused(ConfigError, "has other classes: class 3 is 'bells' there and ", start_from=str(unfinished))
 
 
 MANY = (("optim.lr", tuple(np.geomspace(1e-5, 1, 1000))), ("model.dropout", (0.1,) * 1000))
@@ -229,19 +232,21 @@ def test_a_million_replicas_are_refused_before_anything_is_made_for_them(data_di
 def test_a_replica_without_scores_has_no_metrics(data_dir):
     rng = np.random.default_rng(0)
     score = rng.random((3, 40, 4)).astype(np.float32)
-    part = single.splits.Part(
+    part = Part(
         "test", 1, **{name: np.arange(40).astype(str) for name in ("id", "group", "subset")},
         **{name: np.zeros(40, int) for name in ("offset", "start", "length", "weight")}, label=np.arange(40) % 4,
         digest=np.zeros((40, 16), np.uint8),
     )  # fmt: skip
-    scores = evaluate.Scores(score, score[..., 0])
-    assert evaluate.without(scores, np.zeros(3, bool)) is scores
+    scores, task = {"score": score, "loss": score[..., 0]}, supervised.Task
+    jax.tree.map(np.testing.assert_array_equal, evaluate.without(scores, np.zeros(3, bool)), scores)
     blank = evaluate.without(scores, np.array([False, True, False]))
     assert evaluate.has_scores(blank).tolist() == [True, False, True]
-    whole, without = evaluate.report(part, scores).summary, evaluate.report(part, blank).summary
+    whole, without = (evaluate.report(task, part, found).summary for found in (scores, blank))
     for name, values in without.items():
         assert values[0] == whole[name][0] and values[2] == whole[name][2] and np.isnan(values[1])
-    assert all(np.isnan(of[1]).all() and np.isfinite(of[0]).all() for of in evaluate.intervals(part, blank).values())
+    assert all(
+        np.isnan(of[1]).all() and np.isfinite(of[0]).all() for of in evaluate.intervals(task, part, blank).values()
+    )
 
 
 def test_a_part_without_any_finite_scores_is_an_error(data_dir, tmp_path, monkeypatch):

@@ -52,8 +52,8 @@ def of_librosa(frames: dict) -> dict:
     return dict(n_fft=frames["n_fft"], hop_length=frames["hop_samples"], center=frames["centred"], pad_mode="constant")
 
 
-def level_by_librosa(x_T, frames, **settings):
-    bands = librosa.feature.melspectrogram(y=x_T, sr=RATE_HZ, n_mels=MEL["mels"], **of_librosa(frames))
+def level_by_librosa(x_T, frames, mels=MEL["mels"], **settings):
+    bands = librosa.feature.melspectrogram(y=x_T, sr=RATE_HZ, n_mels=mels, **of_librosa(frames))
     return librosa.power_to_db(bands, **settings)
 
 
@@ -63,48 +63,32 @@ def assert_close(ours_BFK, theirs_BKF, rtol=1e-4):
         np.testing.assert_allclose(ours_FK.T, theirs_KF, rtol=rtol, atol=1e-6 * np.abs(theirs_KF).max())
 
 
-@pytest.mark.parametrize("power", [1.0, 2.0])
-def test_spectrogram_equals_librosa(audio_BT, frames, power):
-    ours = features("spectrogram", audio_BT, power=power, **frames)
-    assert_close(ours, np.abs(librosa.stft(floats(audio_BT), **of_librosa(frames))) ** power)
+def test_stft_equals_librosa(audio_BT, frames):
+    ours = jax.jit(lambda x: frontend.stft(x, *frames.values()))(audio_BT)
+    assert_close(np.abs(ours), np.abs(librosa.stft(floats(audio_BT), **of_librosa(frames))))
 
 
-def test_spectrogram_equals_scipy():
+def test_stft_equals_scipy():
     x = np.random.default_rng(0).normal(size=(2, 4096))
-    ours = features("spectrogram", x.astype(np.float32), n_fft=512, hop_samples=160, centred=False, power=2.0)
-    window = scipy.signal.get_window("hann", 512)
-    transform = scipy.signal.ShortTimeFFT(window, hop=160, fs=1)
-    frames = 1 + (4096 - 512) // 160
-    theirs = transform.spectrogram(x, p0=0, p1=frames, k_offset=256)
-    assert_close(ours, theirs)
+    ours = frontend.stft(x.astype(np.float32), n_fft=512, hop_samples=160, centred=False)
+    transform = scipy.signal.ShortTimeFFT(scipy.signal.get_window("hann", 512), hop=160, fs=1)
+    assert_close(np.abs(ours), np.abs(transform.stft(x, p0=0, p1=1 + (4096 - 512) // 160, k_offset=256)))
 
 
-@pytest.mark.parametrize(("low_hz", "high_hz", "mels"), [(0.0, None, 64), (300.0, 8000.0, 3)])
-def test_mel_equals_librosa(audio_BT, frames, low_hz, high_hz, mels):
-    band = dict(low_hz=low_hz, high_hz=high_hz, mels=mels)
-    ours = features("mel", audio_BT, sample_rate_hz=RATE_HZ, **band, **frames)
-    theirs = librosa.feature.melspectrogram(
-        y=floats(audio_BT), sr=RATE_HZ, n_mels=mels, fmin=low_hz, fmax=high_hz, **of_librosa(frames)
-    )
-    assert_close(ours, theirs)
-
-
-@pytest.mark.parametrize(("reference", "top_db"), [("max", 80.0), (0.02, 30.0), (1.0, None)])
-def test_log_mel_equals_librosa_on_each_clip(audio_BT, frames, reference, top_db):
-    ours = features("log_mel", audio_BT, reference=reference, top_db=top_db, **MEL, **frames)
+@pytest.mark.parametrize(("mels", "reference", "top_db"), [(64, "max", 80.0), (3, 0.02, 30.0), (64, 1.0, None)])
+def test_log_mel_equals_librosa_on_each_clip(audio_BT, frames, mels, reference, top_db):
+    ours = features("log_mel", audio_BT, reference=reference, top_db=top_db, **MEL | {"mels": mels}, **frames)
     ref = np.max if reference == "max" else reference
     for ours_FM, x in zip(ours, floats(audio_BT)):
-        np.testing.assert_allclose(ours_FM.T, level_by_librosa(x, frames, ref=ref, top_db=top_db), rtol=1e-4, atol=1e-3)
+        theirs = level_by_librosa(x, frames, mels, ref=ref, top_db=top_db)
+        np.testing.assert_allclose(ours_FM.T, theirs, rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("deltas", [0, 2])
-def test_mfcc_equals_librosa(audio_BT, frames, deltas):
-    options = dict(coefficients=13, reference=1.0, top_db=80.0, deltas=deltas)
-    ours = features("mfcc", audio_BT, **options, **MEL, **frames)
+def test_mfcc_equals_librosa(audio_BT, frames):
+    ours = features("mfcc", audio_BT, coefficients=13, reference=1.0, top_db=80.0, **MEL, **frames)
     for ours_FC, x in zip(ours, floats(audio_BT)):
-        mfcc = librosa.feature.mfcc(S=level_by_librosa(x, frames), n_mfcc=13)
-        theirs = [mfcc] + [librosa.feature.delta(mfcc, order=order) for order in range(1, deltas + 1)]
-        np.testing.assert_allclose(ours_FC.T, np.concatenate(theirs), rtol=1e-4, atol=2e-3)
+        theirs = librosa.feature.mfcc(S=level_by_librosa(x, frames), n_mfcc=13)
+        np.testing.assert_allclose(ours_FC.T, theirs, rtol=1e-4, atol=2e-3)
 
 
 def test_spectrogram_image_spans_the_range_and_keeps_the_picture(audio_BT):
@@ -186,10 +170,9 @@ STFT = dict(n_fft=256, hop_samples=128, centred=True)
 LOG_MEL = dict(sample_rate_hz=8000, mels=20, reference="max", top_db=80.0) | STFT
 SETTINGS = {
     "identity": {},
-    "spectrogram": dict(power=1.0) | STFT,
-    "mel": dict(sample_rate_hz=8000, mels=20) | STFT,
     "log_mel": LOG_MEL,
-    "mfcc": dict(coefficients=13, deltas=2) | LOG_MEL,
+    "log_spectrogram": dict(reference="max", top_db=80.0) | STFT,
+    "mfcc": dict(coefficients=13) | LOG_MEL,
     "spectrogram_image": dict(height=33, width=20, range_db=80.0, divisor=-80.0) | STFT,
 }
 
@@ -206,18 +189,13 @@ def test_lower_precision_does_not_leak_in(name):
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [
-        ("spectrogram", dict(hop_samples=257)),
-        ("spectrogram", dict(hop_samples=0)),
-        ("spectrogram", dict(n_fft=4096, centred=False)),
-        ("spectrogram", dict(power=3.0)),
-        ("mel", dict(low_hz=4000.0)),
-        ("mel", dict(high_hz=4001.0)),
+        ("log_spectrogram", dict(hop_samples=257)),
+        ("log_spectrogram", dict(hop_samples=0)),
+        ("log_spectrogram", dict(n_fft=4096, centred=False)),
         ("log_mel", dict(reference="min")),
         ("log_mel", dict(reference=0.0)),
         ("log_mel", dict(top_db=-1.0)),
         ("mfcc", dict(coefficients=21)),
-        ("mfcc", dict(deltas=3)),
-        ("mfcc", dict(hop_samples=256, deltas=1)),
     ],
 )
 def test_what_cannot_be_computed_is_an_error(name, wrong):
@@ -227,7 +205,7 @@ def test_what_cannot_be_computed_is_an_error(name, wrong):
 
 
 def test_every_scientific_value_is_asked_for():
-    neutral = {"divisor", "normalise", "low_hz", "high_hz", "deltas"}
+    neutral = {"divisor", "normalise"}
     for name in SETTINGS:
         parameters = inspect.signature(getattr(frontend, name)).parameters.values()
         assert {p.name for p in parameters if p.default is not p.empty} <= neutral, name
@@ -250,15 +228,6 @@ def test_waveform_has_unit_root_mean_square_whatever_its_level():
     np.testing.assert_allclose(x[1, :, 0] / x[1, 0, 0], [1, 0, -0.5, -0.9966667], atol=1e-5)
     compressed = frontend.waveform(jnp.asarray(audio), jnp.array([4, 4]), samples=4, compression=5.0)
     np.testing.assert_allclose(compressed, np.arcsinh(5 * np.asarray(x)), rtol=1e-5)
-
-
-@pytest.mark.parametrize(("samples", "hop"), [(16_000, 640), (16_001, 640), (15_999, 512)])
-def test_stft_equals_librosa(samples, hop):
-    x = np.random.default_rng(0).normal(size=(2, samples)).astype(np.float32)
-    ours = frontend.stft(jnp.asarray(x), n_fft=1024, hop_samples=hop)
-    assert ours.shape[1] == 1 + samples // hop
-    theirs = librosa.stft(x, n_fft=1024, hop_length=hop).swapaxes(1, 2)
-    np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max())
 
 
 def test_flat_log_mel_equals_librosa():
@@ -301,7 +270,7 @@ for spec, x in ((PartitionSpec("data"), x[0]), (PartitionSpec("replica", "data")
 
 def test_spectra_have_gradients():
     x = jax.random.normal(jax.random.key(0), (2, 600))
-    energy = lambda x: frontend.spectrogram(x, None, n_fft=64, hop_samples=40, centred=True, power=2.0).sum()
+    energy = lambda x: frontend._power(frontend.stft(x, n_fft=64, hop_samples=40)).sum()
     direction = jax.random.normal(jax.random.key(1), x.shape)
     slope = (energy(x + 1e-2 * direction) - energy(x - 1e-2 * direction)) / 2e-2
     np.testing.assert_allclose(jnp.vdot(jax.grad(energy)(x), direction), slope, rtol=1e-3)

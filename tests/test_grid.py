@@ -1,4 +1,4 @@
-"""Grids of settings: their combinations, and that each ends where a run of its own does."""
+"""Grids of settings: their combinations, and that each ends where a single run does."""
 
 import jax
 import numpy as np
@@ -23,7 +23,7 @@ def test_every_combination_is_a_replica():
 @pytest.mark.parametrize(
     ("study", "row", "pairs", "sentence"),
     [
-        ("li_audioset", "fc2", DROPOUTS, "grid has 6 combinations; set replicas=6, for it is 2."),
+        ("li_audioset", "fc2", DROPOUTS, "grid has 6 combinations, but replicas=2; set replicas=6."),
         (
             "li_audioset",
             "fc2",
@@ -42,7 +42,7 @@ def test_every_combination_is_a_replica():
         ),
     ],
 )
-def test_what_cannot_differ_is_said(study, row, pairs, sentence):
+def test_a_grid_that_cannot_be_trained_is_refused(study, row, pairs, sentence):
     with pytest.raises(ConfigError, match=sentence):
         grid.settings(config_of(study, row, grid=pairs, replicas=2))
 
@@ -64,14 +64,14 @@ def test_a_grid_of_a_row_sets_the_replicas_unless_the_command_line_has():
     assert config.replicas == 3
 
 
-def test_a_combination_ends_where_its_single_run_does(data_dir, tmp_path):
-    steps = dict(steps=30, eval_every=30, steps_per_call=10)
+def test_a_combination_trains_as_its_single_run_does(data_dir, tmp_path):
+    steps = dict(steps=30, eval_every=30, run__steps_per_call=10)
     pairs = (("optim.lr", (1e-3, 3e-3)), ("model.dropout", (0.5,)), ("task.positive_weight", (3.0,)))
     single.run(small_li("fc2", grid=pairs, replicas=2, seed=7, **steps), tmp_path / "all", None, data_dir)
     result, score, tree, _ = outcome(tmp_path / "all")
     assert result["settings"]["model.dropout"] == [0.5, 0.5]
     assert "test_ensemble" not in result["metrics"]
-    replica = 1  # which validation prefers, whose predictions alone are kept
+    replica = 1  # validation prefers it: only its predictions are saved
     assert np.argmax(result["metrics"]["valid"]["mAUC"]) == replica and len(result["per_class"]["test"]) == 1
     values = {key.replace(".", "__"): values[replica] for key, values in result["settings"].items()}
     single.run(small_li("fc2", seed=7, **steps, **values), tmp_path / "single", None, data_dir)

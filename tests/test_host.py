@@ -106,6 +106,21 @@ def test_a_quota_adds_no_cores(tmp_path, monkeypatch):
     assert host.cores(host_with(tmp_path, "0::/\n", [V2], {"cpu.max": "800000 100000"})) == 2
 
 
+def test_accelerators_are_seen_by_their_device_nodes(tmp_path, monkeypatch):
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    (tmp_path / "dev" / "vfio").mkdir(parents=True)
+    for name in ("null", "nvidiactl", "vfio/vfio"):
+        (tmp_path / "dev" / name).touch()
+    assert not host.has_accelerator(tmp_path)
+    for name in ("nvidia0", "accel0", "kfd", "vfio/0"):
+        (tmp_path / "dev" / name).touch()
+        assert host.has_accelerator(tmp_path), name
+        monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+        assert not host.has_accelerator(tmp_path)
+        monkeypatch.delenv("JAX_PLATFORMS")
+        (tmp_path / "dev" / name).unlink()
+
+
 AS_NOBODY = ["setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups"]
 AS_NOBODY += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]  # It may read everything.
 FOLDERS = (
@@ -140,7 +155,7 @@ def test_without_a_home_folders_are_temporary_ones_which_is_said_once(home, open
     assert done.returncode == 0, done.stderr
     own = open_tmp / "audiojax-12345"
     assert done.stdout.splitlines() == [f"{own}/here/it/is", f"{own}/.cache {own}/.config/matplotlib"]
-    said = f"audiojax: ~/here/it/is cannot be written here; prepared data go to {own}/here/it/is.\n"
+    said = f"audiojax: ~/here/it/is cannot be written; prepared data go to {own}/here/it/is.\n"
     assert done.stderr == said
     assert own.stat().st_mode & 0o777 == 0o700
 

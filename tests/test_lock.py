@@ -3,7 +3,6 @@
 import errno
 import fcntl
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -12,48 +11,38 @@ import pytest
 
 from audiojax import lock
 from audiojax.errors import RunError
-from tests.conftest import ROOT, SMALL_LI_FLAGS, launch, small_li
 
 HOLD = """
-import pathlib, sys, time
-from audiojax import lock
-with lock.hold(pathlib.Path(sys.argv[1])):
+import fcntl, sys, time
+with open(sys.argv[1], "a") as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    print("a dead process", file=file, flush=True)
     print("held", flush=True)
     time.sleep(100)
 """
 
 
-@pytest.fixture
-def holder(tmp_path):
-    """Another process that holds the lock of tmp_path/run."""
-    command = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    assert process.stdout.readline() == "held\n"
-    yield process
-    process.kill()
-    process.wait()
-
-
-def test_the_second_is_refused_by_name_and_writes_nothing_until_the_holder_has_ended(tmp_path, holder):
+def test_the_second_is_refused_by_name_and_writes_nothing(tmp_path):
     folder = tmp_path / "run"
-    named = f"{folder} is in use by process {holder.pid} on {socket.gethostname()} since 20.*; wait for it or choose"
-    for _ in range(2):
-        with pytest.raises(RunError, match=named), lock.hold(folder):
-            pass
-    assert os.listdir(folder) == [lock.LOCK]
-    holder.send_signal(signal.SIGKILL)
-    holder.wait()
+    named = f"{folder} is in use by process {os.getpid()} on {socket.gethostname()} since 20.*; wait for it or choose"
     with lock.hold(folder):
-        assert f"process {os.getpid()} " in (folder / lock.LOCK).read_text()
-    assert os.listdir(folder) == []
+        for _ in range(2):
+            with pytest.raises(RunError, match=named), lock.hold(folder):
+                pass
+        assert os.listdir(folder) == [lock.LOCK]
+    assert not folder.exists()
 
 
-def test_a_second_run_of_launch_ends_at_once(data_dir, tmp_path, holder):
-    refused = launch(*SMALL_LI_FLAGS, f"--workdir={tmp_path / 'run'}", f"--data_dir={data_dir}")
-    assert refused.returncode == 1
-    [said] = refused.stderr.splitlines()
-    assert said.startswith("audiojax: ") and f"in use by process {holder.pid} on" in said
-    assert os.listdir(tmp_path / "run") == [lock.LOCK]
+def test_a_killed_process_holds_no_lock(tmp_path):
+    command = [sys.executable, "-c", HOLD, str(tmp_path / lock.LOCK)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(RunError, match="in use by a dead process"), lock.hold(tmp_path):
+            pass
+        holder.kill()
+    with lock.hold(tmp_path):
+        assert f"process {os.getpid()} " in (tmp_path / lock.LOCK).read_text()
+    assert os.listdir(tmp_path) == []
 
 
 def test_it_is_free_after_a_failure_and_leaves_no_trace(tmp_path):
@@ -66,26 +55,6 @@ def test_it_is_free_after_a_failure_and_leaves_no_trace(tmp_path):
     with pytest.raises(ValueError), lock.hold(tmp_path / "empty"):
         raise ValueError
     assert not (tmp_path / "empty").exists()
-
-
-def test_a_finished_folder_needs_no_lock_and_others_have_it_while_they_run(tmp_path):
-    @lock.own_folder
-    def run(config, workdir, raw_dir):
-        return sorted(os.listdir(workdir)) + [config, raw_dir]
-
-    assert run("config", workdir=tmp_path / "run", raw_dir=1) == [lock.LOCK, "config", 1]
-    (tmp_path / "result.json").write_text('{"steps": 1}')
-    with lock.hold(tmp_path):
-        assert run(2, tmp_path, 3) == [lock.LOCK, "result.json", 2, 3]
-
-
-def test_every_recipe_locks_its_folder(tmp_path):
-    from audiojax.recipes import augmentation, autoencoder, ensemble, gan, label_spreading, self_training, single
-
-    with lock.hold(tmp_path):
-        for recipe in (augmentation, autoencoder, ensemble, gan, label_spreading, self_training, single):
-            with pytest.raises(RunError, match="is in use by process"):
-                recipe.run(small_li(), tmp_path, None, tmp_path)
 
 
 def test_a_lock_that_is_removed_between_opening_and_locking_is_made_anew(tmp_path, monkeypatch):

@@ -1,3 +1,5 @@
+"""Losses against scikit-learn and SciPy."""
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,52 +9,65 @@ import sklearn.metrics
 from audiojax import losses
 
 LOGITS = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+CLASSIFIERS = {name: loss for name, loss in vars(losses).items() if isinstance(loss, losses.Loss)}
+GANS = {name: loss for name, loss in vars(losses).items() if isinstance(loss, losses.GanLoss)}
 
 
 def test_softmax_cross_entropy_equals_scikit_learn():
     label = np.array([0, 1, 2, 3, 1])
     expected = sklearn.metrics.log_loss(label, scipy.special.softmax(LOGITS, 1), labels=range(4))
-    assert float(losses.softmax_cross_entropy(jnp.asarray(LOGITS), jnp.asarray(label)).mean()) == pytest.approx(
-        expected, rel=1e-5
-    )
+    assert losses.softmax_cross_entropy.value(LOGITS, label).mean() == pytest.approx(expected, rel=1e-5)
 
 
-def test_sigmoid_cross_entropy_sums_binary_losses():
+@pytest.mark.parametrize("positive_weight", [1.0, 3.0])
+def test_sigmoid_cross_entropy_sums_binary_losses(positive_weight):
     label = (np.random.default_rng(1).random((5, 4)) < 0.5).astype(np.uint8)
     p = scipy.special.expit(LOGITS)
-    expected = -(label * np.log(p) + (1 - label) * np.log(1 - p)).sum(1)
-    np.testing.assert_allclose(
-        losses.sigmoid_cross_entropy(jnp.asarray(LOGITS), jnp.asarray(label)), expected, rtol=1e-5
-    )
+    expected = -(positive_weight * label * np.log(p) + (1 - label) * np.log(1 - p)).sum(1)
+    np.testing.assert_allclose(losses.sigmoid_cross_entropy.value(LOGITS, label, positive_weight), expected, rtol=1e-5)
 
 
 def test_several_labels_share_the_softmax():
     label = np.array([[1, 1, 0, 0]], np.uint8)
     log_p = scipy.special.log_softmax(LOGITS[:1], 1)
-    loss = losses.softmax_cross_entropy(jnp.asarray(LOGITS[:1]), jnp.asarray(label))
+    loss = losses.softmax_cross_entropy.value(LOGITS[:1], label)
     assert float(loss[0]) == pytest.approx(-(log_p[0, 0] + log_p[0, 1]) / 2, rel=1e-5)
 
 
-@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "sigmoid_cross_entropy"])
-@pytest.mark.parametrize("label", [np.array([0, 1, 2, 3, 1]), np.eye(5, 4, dtype=np.uint8) + np.eye(5, 4, 1, np.uint8)])
-def test_a_loss_of_probabilities_is_that_of_their_logits(loss, label):
-    label = np.where(label.sum(-1, keepdims=True) > 0, label, 1) if label.ndim == 2 else label
-    expected = getattr(losses, loss)(jnp.asarray(LOGITS), jnp.asarray(label))
-    score = np.asarray(losses.probabilities(loss, jnp.asarray(LOGITS)))
-    np.testing.assert_allclose(losses.of_probabilities(loss, score, label), expected, rtol=1e-5)
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_probabilities_and_logits_belong_together(name):
+    loss, label = CLASSIFIERS[name], np.array([0, 1, 2, 3, 1])
+    score = np.asarray(loss.probabilities(jnp.asarray(LOGITS)))
+    assert score.min() >= 0 and score.max() <= 1
+    np.testing.assert_allclose(loss.probabilities(loss.logits(score)), score, rtol=1e-5)
+    np.testing.assert_allclose(loss.value(loss.logits(score), label), loss.value(LOGITS, label), rtol=1e-5)
+    assert np.isfinite(loss.logits(np.array([0.0, 1.0]))).all()
 
 
-def test_a_probability_of_zero_costs_as_much_as_one_of_1e_7():
-    certain = np.array([[0.0, 1.0]])
-    wrong, right = (losses.of_probabilities("sigmoid_cross_entropy", certain, np.array([k]))[0] for k in (0, 1))
-    assert wrong == pytest.approx(-2 * np.log(1e-7), rel=1e-2) and 0 <= right < 1e-6
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_one_label_is_the_same_as_its_one_hot_vector(name):
+    label = np.array([0, 1, 2, 3, 1])
+    one, other = (CLASSIFIERS[name].value(LOGITS, of) for of in (label, np.eye(4, dtype=np.uint8)[label]))
+    np.testing.assert_array_equal(one, other)
 
 
-def test_probabilities_follow_the_loss():
-    np.testing.assert_allclose(losses.probabilities("softmax_cross_entropy", LOGITS).sum(1), 1, rtol=1e-5)
-    np.testing.assert_allclose(
-        losses.probabilities("sigmoid_cross_entropy", LOGITS), scipy.special.expit(LOGITS), rtol=1e-5
-    )
+def test_probabilities_of_independent_classes_do_not_sum_to_one():
+    np.testing.assert_allclose(losses.softmax_cross_entropy.probabilities(LOGITS).sum(1), 1, rtol=1e-5)
+    np.testing.assert_allclose(losses.sigmoid_cross_entropy.probabilities(LOGITS), scipy.special.expit(LOGITS), 1e-5)
+    assert losses.sigmoid_cross_entropy.independent and not losses.softmax_cross_entropy.independent
+
+
+@pytest.mark.parametrize("name", GANS)
+def test_a_better_side_of_a_gan_has_the_lower_loss(name):
+    loss, high, low = GANS[name], np.array([0.5]), np.array([-0.5])
+    assert loss.discriminator(high, low) < loss.discriminator(low, low) < loss.discriminator(low, high)
+    assert loss.generator(high) < loss.generator(low)
+
+
+def test_the_generators_loss_is_the_cross_entropy_of_real():
+    expected = losses.sigmoid_cross_entropy.value(LOGITS[:, :1], np.ones((5, 1)))
+    np.testing.assert_allclose(losses.binary_cross_entropy.generator(LOGITS[:, 0]), expected, rtol=1e-5)
+    assert losses.hinge.discriminator(np.array([1.5]), np.array([-1.5]))[0] == 0
 
 
 def test_competition_leads_from_independent_classes_to_a_softmax():

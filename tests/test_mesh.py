@@ -9,7 +9,7 @@ import pytest
 
 from audiojax import host, mesh
 from audiojax.errors import ConfigError
-from tests.conftest import ROOT, launch
+from tests.conftest import ROOT
 
 
 def test_a_host_without_accelerators_gives_as_many_devices_as_asked_for_and_there():
@@ -32,8 +32,8 @@ def test_devices_of_one_host_share_what_this_process_may_use(monkeypatch):
     assert [mesh.memory_bytes(mesh.make_mesh(1, 2, n)) for n in (1, 2)] == [3_000_000_001, 1_500_000_000]
 
 
-def in_processes(code: str, count: int = 2) -> list[subprocess.CompletedProcess]:
-    """Python code in processes that have joined, `process` being the number of each; with what it printed."""
+def in_processes(code: str, cpu_devices: int = 1, count: int = 2) -> list[subprocess.CompletedProcess]:
+    """Runs Python code in processes that have joined; in it, `process` is the number of each."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
@@ -42,6 +42,7 @@ def in_processes(code: str, count: int = 2) -> list[subprocess.CompletedProcess]
         f"{code}\njax.distributed.shutdown()\n"
     )
     shared = os.environ | {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(count)}
+    shared |= {"JAX_NUM_CPU_DEVICES": str(cpu_devices)}
     started = [
         subprocess.Popen(
             [sys.executable, "-c", joined],
@@ -103,6 +104,21 @@ except Exception as error:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again_by_0", "by_0"]
 
 
+def test_processes_put_their_blocks_into_global_arrays():
+    code = """
+import numpy as np
+devices, whole = mesh.make_mesh(2, 4, 2), np.arange(3 * 2 * 4 * 5).reshape(3, 2, 4, 5)
+block = mesh.local_block(whole.shape[:3], devices, mesh.TRAIN)
+assert whole[block].size < whole.size
+[out] = mesh.put_block([whole[block]], block, whole.shape[:3], devices, mesh.TRAIN)
+assert out.shape == whole.shape
+for shard in out.addressable_shards:
+    np.testing.assert_array_equal(np.asarray(shard.data), whole[shard.index])
+"""
+    for done in in_processes(code, cpu_devices=2):
+        assert done.returncode == 0, done.stderr
+
+
 def test_alone_a_process_has_its_own_word():
     value = {"step": (1, 2)}
     assert mesh.from_first(value) is value
@@ -155,17 +171,32 @@ def test_variables_of_several_processes_are_the_arguments(monkeypatch):
 @pytest.mark.parametrize(
     ("variables", "sentence"),
     [
-        (
-            {"JAX_PLATFORMS": "no_such_platform"},
-            "JAX cannot use its devices .*; look at .*JAX_PLATFORMS=no_such_platform",
-        ),
         ({"JAX_NUM_CPU_DEVICES": "0"}, "JAX_NUM_CPU_DEVICES=0 must be at least 1"),
-        ({"JAX_NUM_CPU_DEVICES": "x"}, "JAX cannot start with .*JAX_NUM_CPU_DEVICES=x .*; correct or unset that"),
+        ({"JAX_NUM_CPU_DEVICES": "x"}, "JAX_NUM_CPU_DEVICES=x must be a whole number"),
         ({"SLURM_STEP_NUM_TASKS": "many"}, "SLURM_STEP_NUM_TASKS=many must be a whole number"),
         ({"JAX_NUM_PROCESSES": "2"}, "JAX_COORDINATOR_ADDRESS, JAX_PROCESS_ID must be set too"),
     ],
 )
-def test_an_environment_that_cannot_be_is_one_sentence(tmp_path, variables, sentence):
-    done = launch("--config=configs/li_audioset.py:fc1", f"--workdir={tmp_path}", f"--data_dir={tmp_path}", **variables)
-    [line] = done.stderr.splitlines()
-    assert done.returncode == 1 and re.match(f"audiojax: {sentence}", line), line
+def test_an_invalid_environment_is_one_sentence(monkeypatch, variables, sentence):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=sentence):
+        mesh.start()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("JAX_PLATFORMS", "none", "JAX cannot use its devices .*; check .*JAX_PLATFORMS=none"),
+        ("JAX_NUM_CPU_DEVICES", "x", "JAX cannot start with .*JAX_NUM_CPU_DEVICES=x.*; correct or unset that"),
+    ],
+)
+def test_what_jax_refuses_is_one_sentence(name, value, sentence):
+    code = (
+        "from audiojax import command_line, errors\n"
+        "try:\n    command_line.import_jax(); from audiojax import mesh; mesh.start()\n"
+        "except errors.ConfigError as error:\n    print(error)"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | {name: value}, capture_output=True, text=True)
+    assert re.match(sentence, done.stdout), done

@@ -1,4 +1,4 @@
-"""Metrics against scikit-learn called directly and against answers known by hand."""
+"""Metrics against scikit-learn, SciPy and values known by hand."""
 
 import math
 
@@ -35,7 +35,7 @@ def test_areas_of_scores_with_ties_equal_scikit_learn(decimals):
     assert auc == pytest.approx(sklearn.metrics.roc_auc_score(hot, score), rel=1e-12)
 
 
-def test_a_class_of_every_example_has_all_precision_and_no_curve():
+def test_a_class_that_every_example_has_has_no_auc():
     classes = metrics.by_class(np.array([[0.2], [0.7]], np.float32), np.ones((2, 1), np.uint8))
     assert classes["average_precision"].tolist() == [1.0] and math.isnan(classes["auc"][0])
 
@@ -53,7 +53,7 @@ def test_single_label_equals_scikit_learn():
     assert values["mAUC"] == pytest.approx(sklearn.metrics.roc_auc_score(one_hot, score, average="macro"))
 
 
-def test_always_class_zero_scores_exactly_its_share():
+def test_constant_predictions_score_the_share_of_their_class():
     label = np.array([0] * 3 + [1] * 4 + [2] * 3, np.int32)
     score = np.tile(np.array([0.6, 0.3, 0.1], np.float32), (10, 1))
     values = scored(score, label)
@@ -63,7 +63,7 @@ def test_always_class_zero_scores_exactly_its_share():
     assert values["map_at_3"] == pytest.approx((3 * 1 + 4 / 2 + 3 / 3) / 10)
 
 
-def test_classes_without_a_positive_are_left_out_and_marked():
+def test_classes_without_a_positive_are_nan_and_left_out_of_means():
     score = np.array([[0.9, 0.1, 0.5], [0.2, 0.8, 0.5], [0.7, 0.6, 0.1]], np.float32)
     label = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0]], np.uint8)
     classes = metrics.by_class(score, label)
@@ -71,7 +71,7 @@ def test_classes_without_a_positive_are_left_out_and_marked():
     assert scored(score, label)["mAP"] == pytest.approx(np.mean(classes["average_precision"][:2]))
 
 
-def test_d_prime_of_the_literature():
+def test_d_prime_equals_a_published_value():
     assert metrics.d_prime(0.969) == pytest.approx(2.64, abs=0.005)  # Kong et al. report 2.641 for AUC 0.969.
 
 
@@ -92,8 +92,8 @@ def test_clips_score_the_mean_of_their_windows():
     assert metrics.pool(np.array(["a", "b"]), score[:2], np.zeros(2)) is None
 
 
-def test_intervals_draw_groups_and_not_their_members():
-    """A hundred windows of four tracks tell as much as the four tracks: 1 of 4 right is between 0 and 3 of 4."""
+def test_intervals_draw_whole_groups():
+    """A hundred windows of four tracks count as four tracks: of 1 right in 4, the interval is 0 to 3 in 4."""
     label = np.zeros(100, np.int32)
     group = np.repeat(["a", "b", "c", "d"], 25)
     score = np.where((group == "a")[:, None], [0.9, 0.1], [0.1, 0.9]).astype(np.float32)
@@ -114,7 +114,7 @@ def test_intervals_lie_around_the_metrics():
         assert low < values[metric] < high and 0.01 < high - low < 0.2
 
 
-def test_the_interval_of_the_loss_equals_one_by_drawing_the_examples_themselves():
+def test_the_interval_of_the_loss_equals_a_plain_bootstrap():
     rng = np.random.default_rng(4)
     group, loss = rng.integers(0, 20, 60), rng.random(60)
     label = (rng.random((60, 3)) < 0.5).astype(np.uint8)
@@ -133,7 +133,7 @@ def test_f1_from_a_confusion_matrix_equals_scikit_learn():
 
 
 def test_frechet_distance_of_gaussians_is_the_closed_form():
-    """Of one dimension (m1 - m2)² + (s1 - s2)², and of several by SciPy's root of the product of covariances."""
+    """In one dimension (m1 - m2)² + (s1 - s2)²; in several, with SciPy's root of the product of covariances."""
     rng = np.random.default_rng(0)
     one, other = rng.normal(1, 2, (4000, 1)), rng.normal(4, 3, (4000, 1))
     expected = (one.mean() - other.mean()) ** 2 + (one.std(ddof=1) - other.std(ddof=1)) ** 2
@@ -146,9 +146,9 @@ def test_frechet_distance_of_gaussians_is_the_closed_form():
     assert metrics.frechet(one, other) == pytest.approx(metrics.frechet(other, one), rel=1e-6)
 
 
-def test_frechet_distance_of_few_or_equal_or_broken_embeddings():
+def test_frechet_distance_of_few_equal_or_non_finite_embeddings():
     rng = np.random.default_rng(0)
-    few = rng.normal(size=(3, 2, 8))  # pieces of clips, fewer than dimensions
+    few = rng.normal(size=(3, 2, 8))  # fewer embeddings than dimensions
     assert metrics.frechet(few, few) == pytest.approx(0, abs=1e-9)
     assert metrics.frechet(few, few + 1) == pytest.approx(8, rel=1e-6)
     assert metrics.frechet(few, np.zeros((4, 8))) > 0

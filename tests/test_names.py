@@ -14,7 +14,7 @@ def test_an_unknown_module_is_a_sentence_with_those_that_exist(find):
         find("none")
 
 
-@pytest.mark.parametrize("package", ["models", "data.datasets"])
+@pytest.mark.parametrize("package", names.SHARED)
 def test_modules_that_serve_others_cannot_be_named(package):
     for shared in names.SHARED[package]:
         assert shared not in names.modules(package)
@@ -35,5 +35,5 @@ def test_a_helper_of_a_module_is_not_taken_for_what_configs_name(owner):
 def test_arguments_of_a_function_are_checked():
     with pytest.raises(ConfigError, match="frontend.name='identity' takes no 'mels'."):
         names.function("frontend", "frontend", {"name": "identity", "divisor": 1.0, "mels": 3})
-    with pytest.raises(ConfigError, match="frontend.name='mel' needs 'sample_rate_hz'."):
-        names.function("frontend", "frontend", {"name": "mel"})
+    with pytest.raises(ConfigError, match="frontend.name='log_mel' needs 'sample_rate_hz'."):
+        names.function("frontend", "frontend", {"name": "log_mel"})

@@ -9,9 +9,8 @@ import sys
 import pytest
 from ml_collections import ConfigDict
 
-from audiojax import command_line, ranges
+from audiojax import command_line, ranges, study
 from audiojax.errors import ConfigError
-from audiojax.recipes import table
 from configs import li_audioset
 from tests.conftest import ROOT, config_of, launch
 
@@ -57,8 +56,8 @@ def with_value(tree, path: tuple, value):
 def numbers_of_rows() -> dict:
     """An example of every numeric key: key -> (config, path)."""
     found = {}
-    for study, row in ((study, row) for study, row in ROWS if row):
-        config = STUDIES[study].get_config(row).to_dict()
+    for name, row in ((name, row) for name, row in ROWS if row):
+        config = STUDIES[name].get_config(row).to_dict()
         for path, value in leaves(config):
             if isinstance(value, (int, float)) and not isinstance(value, bool):
                 found.setdefault(key_of(config, path), (config, path))
@@ -78,7 +77,7 @@ def refusal(config: dict) -> str:
 @pytest.mark.parametrize(("study", "row"), ROWS)
 def test_every_key_has_a_range_and_every_row_is_within(study, row):
     config = STUDIES[study].get_config(row)
-    unknown = [key for key, _ in ranges.settings(config.to_dict()) if ranges.range_of(key) is None]
+    unknown = [key for key, _ in ranges.list_settings(config.to_dict()) if ranges.range_of(key) is None]
     assert not unknown, f"add to audiojax/ranges.py the ranges of {unknown}"
     ranges.check(config)
 
@@ -136,14 +135,16 @@ REFUSED = {
     "model.hidden": [(0,), (8, -1), (8.5,), ("8",), None],
     "seed": [-1, 2**32],
     "replicas": [0],
-    "cpu_devices": [0],
+    "run.cpu_devices": [0],
     "batch_size": [0],
     "eval_batch_size": [0],
     "epochs": [-1.0, math.nan],
     "eval_every": [0.0, math.nan],
     "early_stopping": [-1],
-    "keep": [0],
-    "steps_per_call": [0],
+    "run.keep": [0],
+    "run.source": ["river"],
+    "run.malloc": [""],
+    "run.steps_per_call": [0],
     "task.competition": [-0.1, 1.1],
     "task.positive_weight": [0.0],
     "task.prior_bias": [1, "yes", None],
@@ -163,7 +164,6 @@ REFUSED = {
         ({"name": "spec_augment", "time_masks": -1},),
         ({"name": "flip_polarity", "probability": 1.1},),
         ({"name": "roll", "steps": 3, "stride": 1}, {"name": "roll", "steps": 2.5, "stride": 1}),
-        ({"name": "noise", "low_db": 20, "high_db": 10}, {"name": "noise", "low_db": 10, "high_db": 20}),
     ],
     "grid": [
         None,
@@ -196,12 +196,6 @@ def test_values_out_of_range_are_refused_by_key_value_and_range(key):
         ("rit_nsynth", "optimised", {"model__head": "averge"}, "model.head='averge' must be 'average' or 'flatten'."),
         ("fagan_gtzan", "cnn1d_gap", {"frontend__mels": 0}, "frontend.mels=0 must be at least 1"),
         ("fagan_gtzan", "cnn1d_gap", {"frontend__top_db": -1.0}, "frontend.top_db=-1.0 must be at least 0 and finite"),
-        (
-            "fagan_gtzan",
-            "cnn1d_gap",
-            {"frontend__low_hz": 12_000.0},
-            "must be at most 11025.0, half of frontend.sample",
-        ),
         ("fagan_gtzan", "cnn1d_gap", {"frontend__hop_samples": 2000}, "must be at most frontend.n_fft=1024."),
         ("fagan_gtzan", "cnn1d_gap", {"model__stages": (("conv", 0, 3, 1),)}, "model.stages.conv=0 must be at least 1"),
         ("fagan_gtzan", "cnn1d_gap", {"model__stages": (("dropout", 1.0),)}, "model.stages.dropout=1.0 must be at"),
@@ -277,7 +271,7 @@ def test_rows_and_tables_are_checked_before_anything_starts(tmp_path):
         command_line.check(config_of("li_audioset", "fc2", model__dropout=50.0), "run")
     chosen = {"rows": ["lstm"], "protocols": ["honest"]}
     with pytest.raises(ConfigError, match="model.lstm_dropout=1.0 must be at least 0 and below 1."):
-        table.plan(li_audioset, li_audioset.get_config(), {"model.lstm_dropout": 1.0}, chosen, 1, tmp_path)
+        study.plan(li_audioset, li_audioset.get_config(), {"model.lstm_dropout": 1.0}, chosen, 1, tmp_path)
     done = launch(
         "--config=configs/rit_nsynth.py:optimised",
         "--config.augment.features={'name':'mixup','alpha':1.0}",

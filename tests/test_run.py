@@ -11,10 +11,10 @@ import time
 import numpy as np
 import pytest
 
-from audiojax import train
+from audiojax import train, trained
 from audiojax.errors import RunError
 from audiojax.recipes import single
-from tests.conftest import ROOT, SHARED_DATA, SMALL_LI_FLAGS, config_of, launch, small_gtzan, small_li
+from tests.conftest import ROOT, SHARED_DATA, SMALL_LI_FLAGS, config_of, launch, launch_here, small_gtzan, small_li
 from tests.outcome import assert_close, assert_same, outcome
 
 
@@ -34,17 +34,18 @@ def test_result_has_the_contract_of_the_design(reference):
 
 def test_finished_run_is_left_alone(reference, data_dir):
     before = (reference / "result.json").stat().st_mtime_ns
-    again = launch(*SMALL_LI_FLAGS, f"--workdir={reference}", f"--data_dir={data_dir}")
+    again = launch_here(*SMALL_LI_FLAGS, f"--workdir={reference}", f"--data_dir={data_dir}")
     assert again.returncode == 0 and "is finished" in again.stderr
     assert (reference / "result.json").stat().st_mtime_ns == before
 
 
 def test_workdir_of_another_config_is_refused(reference, data_dir):
-    other = launch(*SMALL_LI_FLAGS, "--config.seed=5", f"--workdir={reference}", f"--data_dir={data_dir}")
+    other = launch_here(*SMALL_LI_FLAGS, "--config.seed=5", f"--workdir={reference}", f"--data_dir={data_dir}")
     assert other.returncode == 1
     assert "seed=0 (now 5)" in other.stderr and "Traceback" not in other.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lines", [1, 4, 9])
 def test_killed_run_ends_as_the_uninterrupted_one(reference, data_dir, tmp_path, lines):
     """SIGKILL once `lines` lines of metrics.jsonl are there: before the first checkpoint, between two, near the end."""
@@ -62,6 +63,7 @@ def test_killed_run_ends_as_the_uninterrupted_one(reference, data_dir, tmp_path,
     assert_same(outcome(workdir), outcome(reference))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupted_run_saves_and_ends_as_the_uninterrupted_one(reference, data_dir, tmp_path, number):
     workdir = tmp_path / "run"
@@ -79,6 +81,7 @@ def test_interrupted_run_saves_and_ends_as_the_uninterrupted_one(reference, data
     assert_same(outcome(workdir), outcome(reference))
 
 
+@pytest.mark.slow
 def test_a_terminal_that_closes_leaves_a_run_that_is_saved(reference, data_dir, tmp_path):
     """Closing the other end of a pseudo-terminal sends SIGHUP, and whatever is written to it then fails."""
     code = (
@@ -113,7 +116,7 @@ def test_a_hang_up_that_is_ignored_stays_ignored():
 
 
 def test_stream_trains_the_same_run_as_resident(reference, data_dir, tmp_path):
-    single.run(small_li(data__source="stream"), tmp_path / "run", None, data_dir)
+    single.run(small_li(run__source="stream"), tmp_path / "run", None, data_dir)
     assert_close(outcome(tmp_path / "run"), outcome(reference))
 
 
@@ -124,7 +127,7 @@ SHORT_WINDOWS = dict(seconds=7.0, hop_s=5.0, shortest_s=3.0)  # of 30 s tracks: 
 def test_windows_are_the_same_from_both_sources(data_dir, tmp_path, pad):
     segment = SHORT_WINDOWS | {"pad": pad}
     for source in ("resident", "stream"):
-        config = small_gtzan(data__segment=segment, data__source=source)
+        config = small_gtzan(data__segment=segment, run__source=source)
         single.run(config, tmp_path / source, None, data_dir)
     assert_same(outcome(tmp_path / "resident"), outcome(tmp_path / "stream"))
 
@@ -167,6 +170,7 @@ def test_subsets_are_scored_apart(data_dir, tmp_path):
         data__variant="stand_in",
         data__subset_weights={"unverified": 0.5},
         model__stages=(("image",), ("conv", 4, 3, 2), ("average",)),
+        run__first_layer=True,
         **dict(frontend__hop_samples=2048, epochs=0.0, steps=2, eval_every=2),
     )
     result = single.run(config, tmp_path / "run", None, data_dir)
@@ -183,11 +187,12 @@ def test_subsets_are_scored_apart(data_dir, tmp_path):
 
 
 def test_early_stopping_freezes_what_was_best(data_dir, tmp_path):
-    config = small_li(steps=400, eval_every=2, steps_per_call=2, early_stopping=3, select="loss", optim__lr=0.3)
+    config = small_li(steps=400, eval_every=2, run__steps_per_call=2, early_stopping=3, select="loss", optim__lr=0.3)
     result = single.run(config, tmp_path / "run", None, data_dir)
     assert result["steps"] == result["best_step"][0] + 3 * 2 < 400
 
 
+@pytest.mark.slow
 def test_second_start_compiles_nothing(reference, data_dir, tmp_path):
     """Every program of a second run comes from the persistent cache."""
     code = (
@@ -207,6 +212,7 @@ def test_second_start_compiles_nothing(reference, data_dir, tmp_path):
     assert "missed 0" in done.stdout
 
 
+@pytest.mark.slow
 def test_trains_without_tensorflow_from_prepared_arrays(data_dir, tmp_path):
     """A host where importing TensorFlow or TFDS fails trains all the same."""
     code = (
@@ -221,6 +227,7 @@ def test_trains_without_tensorflow_from_prepared_arrays(data_dir, tmp_path):
     assert (tmp_path / "run" / "result.json").exists()
 
 
+@pytest.mark.slow
 def test_full_disk_while_saving_is_said_and_survived(reference, data_dir, tmp_path):
     """A file-size limit stands in for the full disk: whatever is larger cannot be written."""
     code = (
@@ -252,12 +259,12 @@ def test_a_damaged_checkpoint_of_a_finished_run_is_refused_and_trained_anew_from
     with pytest.raises(
         RunError, match=f"damaged .*; remove {workdir / 'result.json'} and start that run's command again"
     ):
-        single.load(workdir)
+        trained.load(workdir)
     (workdir / "result.json").unlink()
-    done = launch(*SMALL_LI_FLAGS, f"--workdir={workdir}", f"--data_dir={data_dir}")
+    done = launch_here(*SMALL_LI_FLAGS, f"--workdir={workdir}", f"--data_dir={data_dir}")
     assert done.returncode == 0 and "24 is damaged" in done.stderr and "resumed at step 16" in done.stderr
     assert_same(outcome(workdir), outcome(reference))
-    np.testing.assert_array_equal(single.load(workdir).best.step, [24])
+    np.testing.assert_array_equal(trained.load(workdir).best.step, [24])
 
 
 def test_non_finite_loss_stops_the_run_and_names_step_and_quantity(data_dir, tmp_path):
@@ -287,4 +294,4 @@ def test_a_run_of_another_version_is_said_when_it_is_loaded(tmp_path, key):
     with pytest.raises(
         RunError, match=f"was trained by another version of audiojax, whose config.json has no .*{last}"
     ):
-        single.load(tmp_path)
+        trained.load(tmp_path)

@@ -16,6 +16,7 @@ from tests.conftest import EIGHT_DEVICES, ROOT, SMALL_LI_FLAGS, launch, small_li
 from tests.outcome import assert_close, outcome
 
 
+@pytest.mark.slow
 def test_processes_of_one_run_that_differ_say_so_and_end(data_dir, tmp_path):
     flags = [f"--workdir={tmp_path / 'run'}", f"--data_dir={data_dir}"]
     for other, said in (
@@ -27,6 +28,7 @@ def test_processes_of_one_run_that_differ_say_so_and_end(data_dir, tmp_path):
     assert not (tmp_path / "run" / "result.json").exists()
 
 
+@pytest.mark.slow
 def test_failure_of_the_first_process_ends_the_others(tmp_path):
     """So does a process that does not see the data."""
     flags = [f"--workdir={tmp_path / 'run'}", f"--data_dir={tmp_path}", f"--raw_dir={tmp_path}"]
@@ -43,7 +45,7 @@ def test_eight_devices_give_the_single_device_result(reference, data_dir, tmp_pa
         *SMALL_LI_FLAGS,
         f"--workdir={tmp_path / 'run'}",
         f"--data_dir={data_dir}",
-        "--config.cpu_devices=8",
+        "--config.run.cpu_devices=8",
         **EIGHT_DEVICES,
     )
     assert done.returncode == 0, done.stderr
@@ -75,10 +77,10 @@ def two_processes(*flags: list[str], timeout_s: float = 240) -> list[tuple[int, 
             process.kill()
 
 
-@pytest.mark.parametrize("source", ["resident", "stream"])
+@pytest.mark.parametrize("source", ["resident", pytest.param("stream", marks=pytest.mark.slow)])
 def test_two_processes_give_the_single_process_result(reference, data_dir, tmp_path, source):
     workdir = tmp_path / "run"
-    flags = [f"--config.data.source={source}", f"--workdir={workdir}", f"--data_dir={data_dir}"]
+    flags = [f"--config.run.source={source}", f"--workdir={workdir}", f"--data_dir={data_dir}"]
     for code, stderr in two_processes(flags, flags):
         assert code == 0, stderr
     assert json.loads((workdir / "result.json").read_text())["device"].startswith("2 ×")
@@ -86,7 +88,7 @@ def test_two_processes_give_the_single_process_result(reference, data_dir, tmp_p
 
 
 def test_replicas_end_where_their_single_runs_do(data_dir, tmp_path):
-    steps = dict(steps=50, eval_every=50, steps_per_call=10)
+    steps = dict(steps=10, eval_every=10, run__steps_per_call=10)
     single.run(small_li("lstm", replicas=2, seed=7, **steps), tmp_path / "all", None, data_dir)
     result, score, tree, _ = outcome(tmp_path / "all")
     assert score.shape[0] == 2
@@ -108,9 +110,10 @@ def test_replicas_end_where_their_single_runs_do(data_dir, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_replicas_on_the_replica_axis_of_the_mesh(data_dir, tmp_path):
     flags = [*SMALL_LI_FLAGS, "--config.replicas=4", f"--data_dir={data_dir}"]
     alone = launch(*flags, f"--workdir={tmp_path / 'one'}")
-    spread = launch(*flags, "--config.cpu_devices=8", f"--workdir={tmp_path / 'eight'}", **EIGHT_DEVICES)
+    spread = launch(*flags, "--config.run.cpu_devices=8", f"--workdir={tmp_path / 'eight'}", **EIGHT_DEVICES)
     assert alone.returncode == spread.returncode == 0, alone.stderr + spread.stderr
     assert_close(outcome(tmp_path / "one"), outcome(tmp_path / "eight"))

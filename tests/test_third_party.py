@@ -15,12 +15,13 @@ import pytest
 
 from audiojax import names
 from audiojax.losses import sigmoid_cross_entropy
-from audiojax.tasks import supervised
 from audiojax.tasks.autoencoder import squared_error
+from audiojax.tasks.network import build_model
 from tests.conftest import config_of
 from tests.models.test_models import CLIPS, STUDIES, TRAINED
 from tests.models.test_models import network as network_of
 
+pytestmark = pytest.mark.slow
 needs_torch = pytest.mark.skipif(
     not importlib.util.find_spec("torch"), reason="PyTorch, of the extra `peers`, is not installed"
 )
@@ -148,7 +149,7 @@ def test_pytorch_twins_of_gans_generate_and_judge_alike(row, shape, generator, d
 
     stages = dict(model__generator_stages=generator, model__discriminator_stages=discriminator)
     config = config_of("wang_gtzan", row, **stages)
-    model, rng = supervised.build_model(config, classes=3), np.random.default_rng(0)
+    model, rng = build_model(config, classes=3), np.random.default_rng(0)
     x, noise = (rng.standard_normal(size, np.float32) for size in ((4, *shape), (4, config.model.latent)))
     label = np.array([0, 2, 1, 1])
     shapes = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), x, label)["params"]
@@ -191,7 +192,7 @@ def test_pytorch_twin_trains_as_ours(network):
     from third_party import pytorch
 
     model, shape, variables, x, _ = case(network)
-    loss, loss_of, label = "sigmoid_cross_entropy", sigmoid_cross_entropy, LABEL
+    loss, loss_of, label = "sigmoid_cross_entropy", sigmoid_cross_entropy.value, LABEL
     if network == "autoencoder":
         loss, loss_of, label = "mean_squared_error", lambda outputs, x: squared_error(x, outputs[1]), x
     twin = pytorch.build(model, shape, 5).eval()  # without dropout and with the statistics that it has

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 from audiojax import metrics
-from audiojax.data import prepared, splits
+from audiojax.data import prepared, protocol
 from configs import li_audioset
 
 FRAMEWORKS = ("pytorch", "pytorch-compiled", "keras-tensorflow", "keras-jax")
@@ -27,7 +27,7 @@ def read(config, data_dir: pathlib.Path) -> dict[str, tuple[np.ndarray, np.ndarr
     data = prepared.find(config.data.name, config.data.variant, data_dir)
     if data is None:
         raise SystemExit(f"{config.data.name} is not prepared in {data_dir}; launch.py prepares it.")
-    parts, *_ = splits.make_parts(data, config.data.protocols[config.protocol], config.data)
+    parts, *_ = protocol.make_parts(data, config.data.protocols[config.protocol], config.data)
     low, high = config.frontend.low, config.frontend.high
     arrays = {}
     for name, part in parts.items():

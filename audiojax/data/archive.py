@@ -1,4 +1,4 @@
-"""The members of a tar, a tar.gz or a zip; nothing is extracted to disk, and no damage goes unnoticed."""
+"""Members of tar, tar.gz and zip archives, read without extracting them to disk. All damage is reported."""
 
 import functools
 import gzip
@@ -17,15 +17,15 @@ from audiojax.errors import DataError
 DAMAGE = (tarfile.TarError, EOFError, OSError, OverflowError, zlib.error)
 ZIP_DAMAGE = (zipfile.BadZipFile, OSError, RuntimeError, ValueError, struct.error)
 GZIP, ZIP, USTAR, USTAR_BYTE = b"\x1f\x8b", b"PK", b"ustar", 257
-FOLDER_TYPES = (tarfile.DIRTYPE, b"D", b"V")  # a folder, GNU tar's list of a folder, its label of the whole archive
+FOLDER_TYPES = (tarfile.DIRTYPE, b"D", b"V")  # a folder; GNU tar's list of a folder, and its label of an archive
 CHUNK_BYTES = 2**20
-UTF8_FLAG = 0x800  # of a zip's member
+UTF8_FLAG = 0x800  # of a member of a zip
 
 
 class Member(NamedTuple):
     """What an archive holds under one name.
 
-    read: returns the content, raises ValueError where that is damaged; None for links and devices.
+    read: returns the content, or raises ValueError where it is damaged. None for links and devices.
     """
 
     name: str
@@ -34,24 +34,24 @@ class Member(NamedTuple):
 
 
 class Header(tarfile.TarInfo):
-    """A tar's header whose damage is an error; tarfile by itself takes any broken header but the first for the end."""
+    """A header of a tar whose damage is an error. tarfile itself takes a broken header for the end of the archive."""
 
     @classmethod
     def frombuf(cls, buf, encoding, errors):
         try:
             return super().frombuf(buf, encoding, errors)
         except (tarfile.EmptyHeaderError, tarfile.TruncatedHeaderError) as error:
-            raise EOFError("it lacks the mark of its end") from error
+            raise EOFError("its end mark is absent") from error
         except tarfile.InvalidHeaderError as error:
-            raise ValueError("damaged, so that any of its files may be altered or lost (a header is broken)") from error
+            raise ValueError("damaged (a header is broken), so any of its files may be altered or lost") from error
 
 
 def read_archive(archive: pathlib.Path) -> Iterator[Member]:
-    """The members of a tar, a tar.gz or a zip, told apart by their first bytes.
+    """The members of a tar, tar.gz or zip, which its first bytes tell apart.
 
     Raises:
-      DataError: a zip that cannot be opened.
-      ValueError: a tar that is truncated or corrupt, once the members before the damage are out.
+      DataError: a zip that cannot be opened. ValueError: a truncated or corrupt tar, after the members before the
+        damage.
     """
     with open(archive, "rb") as file:
         head = file.read(tarfile.BLOCKSIZE)
@@ -63,7 +63,7 @@ def read_archive(archive: pathlib.Path) -> Iterator[Member]:
 
 
 def read_tar(archive: pathlib.Path, open_stream: Callable) -> Iterator[Member]:
-    """The members of a tar, streamed from its start to its end. Raises ValueError as `read_archive` does."""
+    """The members of a tar, as a stream. Raises ValueError as `read_archive`."""
     try:
         with open_stream(archive, "rb") as stream, tarfile.open(fileobj=stream, mode="r|", tarinfo=Header) as tar:
             while (member := tar.next()) is not None:
@@ -73,7 +73,7 @@ def read_tar(archive: pathlib.Path, open_stream: Callable) -> Iterator[Member]:
                     if len(content) < member.size:
                         raise EOFError(f"{member.name} ends too early")
                     read = functools.partial(bytes, content)  # the same object, not a copy
-                tar.members.clear()  # Else memory grows with every member.
+                tar.members.clear()  # tarfile keeps them all, and memory would grow.
                 yield Member(member.name, member.type in FOLDER_TYPES, read)
             read_padding(tar.fileobj)
     except DAMAGE as error:
@@ -81,13 +81,13 @@ def read_tar(archive: pathlib.Path, open_stream: Callable) -> Iterator[Member]:
 
 
 def read_padding(stream) -> None:
-    """Reads on to gzip's checksum. Raises ValueError: it is wrong, or more than zeros follow the end of the tar."""
+    """Reads to the end, where gzip has its checksum. Raises ValueError: it is wrong, or data follow the tar's end."""
     try:
         while chunk := stream.read(CHUNK_BYTES):
             if chunk.strip(b"\0"):
-                raise tarfile.ReadError("more follows its end")
+                raise tarfile.ReadError("data follow its end")
     except DAMAGE as error:
-        raise ValueError(f"damaged, so that any of its files may be altered or lost ({error})") from error
+        raise ValueError(f"damaged ({error}), so any of its files may be altered or lost") from error
 
 
 def read_zip(path: pathlib.Path) -> Iterator[Member]:
@@ -103,7 +103,7 @@ def read_zip(path: pathlib.Path) -> Iterator[Member]:
 
 
 def zip_name(member: zipfile.ZipInfo) -> str:
-    """A member's name; one that is not marked as UTF-8 is taken as UTF-8 where it can be, else as code page 437."""
+    """The name of a member. Without the mark of UTF-8 it is UTF-8 if that is valid, else code page 437."""
     if member.flag_bits & UTF8_FLAG:
         return member.filename
     try:
@@ -113,7 +113,7 @@ def zip_name(member: zipfile.ZipInfo) -> str:
 
 
 def read_zip_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """Content of a file of a zip. Raises ValueError: damaged, encrypted, or compressed in a way that is not known."""
+    """The content of a file in a zip. Raises ValueError: it is damaged, encrypted, or of an unknown compression."""
     try:
         return archive.read(member)
     except (*ZIP_DAMAGE, zlib.error, lzma.LZMAError, EOFError) as error:

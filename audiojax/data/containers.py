@@ -1,7 +1,7 @@
-"""What the headers of audio files say of their length, compared with the bytes that are there.
+"""Checks that audio files are as long as their headers say.
 
-libsndfile takes the end of many containers from the size of the file, so a file that was cut is read shorter without
-an error. `check_complete` therefore reads the length in the header itself.
+libsndfile reads many containers up to the end of the file, so it reads a truncated file without an error.
+`check_complete` reads the length from the header instead.
 """
 
 import functools
@@ -17,29 +17,29 @@ import numpy as np
 import soundfile
 
 BLOCK = 2**20  # samples that are decoded at a time
-UNKNOWN_BYTES = 0x7FFF_0000  # no clip is this long; written by programs that do not know the length beforehand
-MP3_DELAY = 529  # samples, of a decoder
-FLAC_STARTS = (b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22")  # its mark and the head of its first block
-FLAC_SAMPLES = 2**36  # the field of a FLAC file's number of samples holds less
+UNKNOWN_BYTES = 0x7FFF_0000  # from this size on, a program did not know the length when it wrote the header
+MP3_DELAY = 529  # samples, of an MP3 decoder
+FLAC_STARTS = (b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22")  # mark of a FLAC file and head of its first block
+FLAC_SAMPLES = 2**36  # the number of samples of a FLAC file is below
 MAT4_START, MAT4_START_BIG = struct.pack("<3I", 0, 1, 1), struct.pack(">3I", 1000, 1, 1)
 UNKNOWN_LENGTH, SIZE_CORRECTED = "of unknown length", "with header size corrected"
 
 
 class Chunks(NamedTuple):
-    """A container of chunks, each with a name and a size in front.
+    """Layout of a container of chunks, which begin with a name and a size.
 
-    size: struct layout of a chunk's size. name_bytes: length of its name. first: where the first chunk begins.
-    alignment: of chunks. data: names of the chunk of samples. inner: bytes before the samples in that chunk.
-    own: whether a chunk's size counts its name and size.
+    size: struct format of the size. name_bytes: length of the name. first: position of the first chunk.
+    alignment: of chunks, in bytes. data: name of the chunk of samples. inner: bytes before the samples in that chunk.
+    counts_head: whether the size counts the name and the size.
     """
 
     size: str
     name_bytes: int
     first: int
     alignment: int
-    data: tuple[bytes, ...]
+    data: bytes
     inner: int = 0
-    own: bool = False
+    counts_head: bool = False
 
     @property
     def head(self) -> int:
@@ -47,22 +47,22 @@ class Chunks(NamedTuple):
 
 
 CHUNKED = {
-    b"RIFF": Chunks("<I", 4, 12, 2, (b"data",)),
-    b"RIFX": Chunks(">I", 4, 12, 2, (b"data",)),
-    b"riff": Chunks("<Q", 16, 40, 8, (b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a",), own=True),
-    b"caff": Chunks(">q", 4, 8, 1, (b"data",), inner=4),
-    b"AIFF": Chunks(">I", 4, 12, 2, (b"SSND",), inner=8),
-    b"AIFC": Chunks(">I", 4, 12, 2, (b"SSND",), inner=8),
-    b"8SVX": Chunks(">I", 4, 12, 2, (b"BODY",)),
-    b"16SV": Chunks(">I", 4, 12, 2, (b"BODY",)),
+    b"RIFF": Chunks("<I", 4, 12, 2, b"data"),
+    b"RIFX": Chunks(">I", 4, 12, 2, b"data"),
+    b"riff": Chunks("<Q", 16, 40, 8, b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a", counts_head=True),
+    b"caff": Chunks(">q", 4, 8, 1, b"data", inner=4),
+    b"AIFF": Chunks(">I", 4, 12, 2, b"SSND", inner=8),
+    b"AIFC": Chunks(">I", 4, 12, 2, b"SSND", inner=8),
+    b"8SVX": Chunks(">I", 4, 12, 2, b"BODY"),
+    b"16SV": Chunks(">I", 4, 12, 2, b"BODY"),
 }
 
 
 def check_complete(content: bytes) -> tuple[bytes, list[str]]:
-    """Returns the file without ID3 tags, its size in the header mended where that is off, and what to note of it.
+    """The file without ID3 tags and with the right size in its header, and what is unusual about that size.
 
     Raises:
-      ValueError: it ends before its header says, holds several streams, or its header cannot be read.
+      ValueError: it is truncated, holds several streams, or its header cannot be read.
     """
     content = content[tags_bytes(content) :]
     try:
@@ -86,7 +86,7 @@ def truncated(missing: int) -> ValueError:
 
 
 def tags_bytes(content: bytes) -> int:
-    """Length of the ID3v2 tags in front."""
+    """Length of the ID3v2 tags at the beginning."""
     end = 0
     while content[end : end + 3] == b"ID3" and len(content) >= end + 10:
         end += 10 + syncsafe(content[end + 6 : end + 10]) + (10 if content[end + 5] & 0x10 else 0)
@@ -94,12 +94,12 @@ def tags_bytes(content: bytes) -> int:
 
 
 def syncsafe(size: bytes) -> int:
-    """A number of seven bits a byte, as ID3 has them."""
+    """A number with seven bits a byte, as in ID3."""
     return sum((byte & 0x7F) << 7 * place for place, byte in enumerate(reversed(size)))
 
 
 def end_without_tags(content: bytes) -> int:
-    """Where a file ends if ID3 tags at its end are left out."""
+    """Position of the ID3 tags at the end, or else of the end."""
     end = len(content)
     if content[end - 128 : end - 125] == b"TAG":
         end -= 128
@@ -109,10 +109,10 @@ def end_without_tags(content: bytes) -> int:
 
 
 def samples_span(content: bytes) -> tuple[int, int] | None:
-    """Where the samples begin, and how many bytes the header says they are; None where it does not say.
+    """Position of the samples and their size in bytes as the header has it; None where it does not have it.
 
     Raises:
-      ValueError: the file has no samples, or several pieces of them. struct.error: it ends within its header.
+      ValueError: there are no samples, or several pieces of them. struct.error: the file ends within its header.
     """
     if content[:4] in (b".snd", b"dns."):
         return struct.unpack_from(">II" if content[:4] == b".snd" else "<II", content, 4)
@@ -126,7 +126,7 @@ def samples_span(content: bytes) -> tuple[int, int] | None:
         spans = [
             (start + layout.inner, size - layout.inner if size >= 0 else UNKNOWN_BYTES)
             for name, start, size in chunks(content, layout)
-            if name in layout.data
+            if name == layout.data
         ]
     else:
         return fixed_span(content)
@@ -148,7 +148,7 @@ def chunks(content: bytes, layout: Chunks) -> Iterator[tuple[bytes, int, int]]:
         name = content[position : position + layout.name_bytes]
         (size,) = struct.unpack_from(layout.size, content, position + layout.name_bytes)
         position += layout.head
-        size -= layout.head if layout.own else 0
+        size -= layout.head if layout.counts_head else 0
         yield name, position, size
         if size < 0 or not any(name):
             return
@@ -178,16 +178,16 @@ def voc_spans(content: bytes) -> list[tuple[int, int]]:
 
 
 def mat5_span(content: bytes) -> tuple[int, int]:
-    """Of the second matrix, behind that of the sample rate: flags, dimensions, name, samples."""
+    """The span of the second matrix (flags, dimensions, name, samples), behind that of the sample rate."""
     order = "<" if content[126:128] == b"IM" else ">"
     position = 136 + struct.unpack_from(f"{order}I", content, 132)[0] + 40
     kind, size = struct.unpack_from(f"{order}II", content, position)
-    position += 8 if kind >> 16 else 8 + size + -size % 8  # A name of up to four letters stands in its own head.
+    position += 8 if kind >> 16 else 8 + size + -size % 8  # up to four letters of a name are part of its head
     return position + 8, struct.unpack_from(f"{order}I", content, position + 4)[0]
 
 
 def fixed_span(content: bytes) -> tuple[int, int] | None:
-    """Of the containers whose header always has the same fields."""
+    """The span of containers whose header always has the same fields."""
     if content[:4] == b"2BIT":  # AVR
         stereo, bits = struct.unpack_from(">HH", content, 12)
         return 128, struct.unpack_from(">I", content, 26)[0] * (1 + (stereo & 1)) * bits // 8
@@ -203,7 +203,7 @@ def fixed_span(content: bytes) -> tuple[int, int] | None:
 
 
 def mat4_span(content: bytes, order: str) -> tuple[int, int]:
-    """Of the second matrix, behind that of the sample rate, which is one double."""
+    """The span of the second matrix, behind that of the sample rate, which is one double."""
     start = 20 + struct.unpack_from(f"{order}I", content, 16)[0] + 8
     kind, rows, columns, _, name_bytes = struct.unpack_from(f"{order}5I", content, start)
     width = {0: 8, 1: 4, 2: 4, 3: 2}.get(kind // 10 % 10, 1)
@@ -211,7 +211,7 @@ def mat4_span(content: bytes, order: str) -> tuple[int, int]:
 
 
 def riff(content: bytes) -> bytes:
-    """An RF64 file as a RIFF file: the size of its samples moves from the chunk ds64 into their own."""
+    """An RF64 file as a RIFF file, with the size of the chunk ds64 in the chunk of samples."""
     content = b"RIFF" + content[4:]
     spans = {name: (start, size) for name, start, size in chunks(content, CHUNKED[b"RIFF"])}
     if b"ds64" not in spans or b"data" not in spans or spans[b"data"][1] != 0xFFFF_FFFF:
@@ -224,9 +224,9 @@ def riff(content: bytes) -> bytes:
 
 
 def with_size(content: bytes, start: int, size: int) -> bytes:
-    """The file with another size of its samples in the header."""
+    """The file with another size of the samples in its header."""
     if layout := chunk_layout(content):
-        field = struct.pack(layout.size, size + layout.inner + (layout.head if layout.own else 0))
+        field = struct.pack(layout.size, size + layout.inner + (layout.head if layout.counts_head else 0))
         end = start - layout.inner
     else:
         field, end = struct.pack(">I" if content[:4] == b".snd" else "<I", size), 12
@@ -234,11 +234,7 @@ def with_size(content: bytes, start: int, size: int) -> bytes:
 
 
 def mend_size(content: bytes, start: int, size: int) -> tuple[bytes, list[str]]:
-    """Returns a file whose size in the header is that of its samples, and what to note.
-
-    Raises:
-      ValueError: the samples end too early.
-    """
+    """The file with the right size in its header, and what is unusual about it. Raises ValueError: it is truncated."""
     available, missing = end_without_tags(content) - start, start + size - len(content)
     is_wav, is_au = content[:4] in (b"RIFF", b"RIFX"), content[:4] in (b".snd", b"dns.")
     unknown = missing > 0 and size >= UNKNOWN_BYTES and (is_au or chunk_layout(content) is not None)
@@ -249,25 +245,25 @@ def mend_size(content: bytes, start: int, size: int) -> tuple[bytes, list[str]]:
     if missing > 0:
         raise truncated(missing)
     if is_wav or content[:4] == b"caff" or content[8:11] == b"AIF":
-        return content, []  # Their chunks may stand in any order.
-    # libsndfile takes what follows the samples for samples; a VOC file needs the byte that ends it.
+        return content, []  # Other chunks may follow the samples.
+    # libsndfile reads what follows the samples as samples. A VOC file needs its last byte, which is zero.
     return content[: start + size] + (b"\0" if content[:8] == b"Creative" else b""), []
 
 
 def ends_at_end(content: bytes) -> bool:
-    """Whether a wav file ends where its first size says."""
+    """Whether a wav file ends where the size at its beginning says."""
     (size,) = struct.unpack_from(CHUNKED[content[:4]].size, content, 4)
     return end_without_tags(content) - 1 <= 8 + size <= len(content)
 
 
 def ends_with_chunk(content: bytes) -> bool:
-    """Whether another chunk than that of the samples ends where a wav file ends."""
+    """Whether the last chunk of a wav file is not that of the samples, and ends where the file ends."""
     *_, (name, start, size) = chunks(content, CHUNKED[content[:4]])
     return name != b"data" and any(name) and end_without_tags(content) - 1 <= start + size <= len(content)
 
 
 def check_ogg(content: bytes) -> None:
-    """Raises ValueError: pages are missing, at the end or before, or the file holds several streams."""
+    """Raises ValueError: pages are missing, or the file holds several streams."""
     position, last = 0, b""
     while content[position : position + 4] == b"OggS":
         page = content[position : position + 27 + 255]
@@ -284,14 +280,12 @@ def check_ogg(content: bytes) -> None:
 
 
 def mend_flac(content: bytes) -> tuple[bytes, list[str]]:
-    """Returns a FLAC file whose header says its number of samples, and what to note.
+    """A FLAC file with its number of samples in the header, and what is unusual about that number.
 
-    A file that was written to a pipe does not say it. It is then the end of the last frame, and the checksum of all
-    samples, if there is one, proves it.
+    A file that was written to a pipe lacks it. The last frame has it; the checksum of the samples, if any, proves it.
 
     Raises:
-      ValueError: another FLAC file follows, or the length is not known and the file does not end with a whole frame, or
-        the checksum is another.
+      ValueError: another FLAC file follows; or the number is unknown and the last frame is cut, or the checksum wrong.
     """
     if any(content.find(start, 4) > 0 for start in FLAC_STARTS):
         raise ValueError("it holds several FLAC files; write each as a file of its own")
@@ -300,17 +294,17 @@ def mend_flac(content: bytes) -> tuple[bytes, list[str]]:
         return content, []
     content = content[: end_without_tags(content)]
     if not (samples := flac_samples(content)):
-        raise ValueError("truncated: its header does not say its length, and it does not end with a whole frame")
+        raise ValueError("truncated: its header does not have its length, and its last frame is cut")
     content = content[:18] + (fields + samples).to_bytes(8, "big") + content[26:]
     if not any(content[26:42]):
         return content, [UNKNOWN_LENGTH]
     if flac_checksum(content) != content[26:42]:
-        raise ValueError("truncated: its header does not say its length, and the checksum of its samples is another")
+        raise ValueError("truncated: its header does not have its length, and the checksum of its samples is wrong")
     return content, []
 
 
 def flac_samples(content: bytes) -> int:
-    """Number of samples up to the end of the last frame; 0 where the file does not end with a whole frame."""
+    """Number of samples up to the end of the last frame; 0 where that frame is cut."""
     (largest_block,) = struct.unpack_from(">H", content, 10)
     largest_frame = int.from_bytes(content[15:18], "big") or len(content)
     start = len(content)
@@ -322,11 +316,11 @@ def flac_samples(content: bytes) -> int:
 
 
 def flac_frame(header: bytes, block: int) -> tuple[int, int]:
-    """Length of a frame's header, and number of samples up to the end of the frame; zeros where it is no header."""
+    """Length of the header of a frame, and number of samples up to its end; zeros where it is not a header."""
     if len(header) < 6 or header[1] & 0xFE != 0xF8:
         return 0, 0
     size, rate, first = header[2] >> 4, header[2] & 15, header[4]
-    more = max(8 - (first ^ 0xFF).bit_length() - 1, 0)  # bytes that follow the first of the number, as in UTF-8
+    more = max(8 - (first ^ 0xFF).bit_length() - 1, 0)  # further bytes of the number, which is coded as in UTF-8
     number = first & (0x7F >> more + 1 if more else 0x7F)
     for byte in header[5 : 5 + more]:
         number = number << 6 | byte & 0x3F
@@ -341,7 +335,7 @@ def flac_frame(header: bytes, block: int) -> tuple[int, int]:
 
 
 def crc(content: bytes, polynomial: int, bits: int) -> int:
-    """Cyclic redundancy check, highest bit first; 0 for content that its own check follows."""
+    """Cyclic redundancy check, highest bit first. It is 0 for content with its check at the end."""
     value, mask = 0, (1 << bits) - 1
     for byte in content:
         value ^= byte << bits - 8
@@ -351,7 +345,7 @@ def crc(content: bytes, polynomial: int, bits: int) -> int:
 
 
 def flac_checksum(content: bytes) -> bytes:
-    """MD5 of a FLAC file's samples as its header has it."""
+    """MD5 of the samples, as in the header of a FLAC file."""
     digest = hashlib.md5(usedforsecurity=False)
     try:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
@@ -373,7 +367,7 @@ MP3_KBPS = {
 
 @functools.lru_cache
 def mp3_frame_bytes(header: bytes) -> int:
-    """Length of the MPEG layer III frame that begins with these four bytes; 0 where none does."""
+    """Length of the MPEG layer III frame with this header of four bytes; 0 where it is not such a header."""
     if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
         return 0
     version, kbps, rate = header[1] >> 3 & 3, header[2] >> 4, header[2] >> 2 & 3
@@ -385,7 +379,7 @@ def mp3_frame_bytes(header: bytes) -> int:
 
 
 def mp3_frames(content: bytes) -> list[tuple[int, int]]:
-    """Start and end of each frame of the rate and version of the first; the last may lie behind the file's end."""
+    """Start and end of each frame with the rate and version of the first. The last may end behind the file."""
 
     def size_at(start: int) -> int:
         header = content[start : start + 4]
@@ -396,7 +390,7 @@ def mp3_frames(content: bytes) -> list[tuple[int, int]]:
     while position >= 0 and (size := size_at(position)):
         frames.append((position, position + size))
         position += size
-        if not size_at(position):  # Something else: goes on where two frames follow each other.
+        if not size_at(position):  # not a frame: continues where two frames follow each other
             while (position := content.find(b"\xff", position)) >= 0:
                 if (size := size_at(position)) and size_at(position + size):
                     break
@@ -405,12 +399,12 @@ def mp3_frames(content: bytes) -> list[tuple[int, int]]:
 
 
 def mend_mp3(content: bytes) -> tuple[bytes, list[str]]:
-    """Returns an MP3 file whose first frame says how many follow, and what to note.
+    """An MP3 file whose first frame has the number of frames, and what is unusual about that number.
 
-    Without such a frame libsndfile guesses the number from the first bit rate and reads no more than that.
+    Without such a frame libsndfile guesses the number from the first bit rate and reads no more frames.
 
     Raises:
-      ValueError: the last frame is cut, or there are more or fewer frames than the first says.
+      ValueError: the last frame is cut, or the file has more or fewer frames than its header says.
     """
     frames = mp3_frames(content)
     if not frames:
@@ -438,15 +432,15 @@ def mend_mp3(content: bytes) -> tuple[bytes, list[str]]:
 
 
 def xing_end(frame: bytes, at: int) -> int:
-    """Where the fields of a Xing header end and those of its encoder begin, which hold its delay, or zeros."""
+    """Position of the fields of the encoder, such as its delay, in a frame with a Xing header."""
     flags = frame[at + 7]
     return at + 8 + 4 * (flags & 1) + 4 * (flags >> 1 & 1) + 100 * (flags >> 2 & 1) + 4 * (flags >> 3 & 1)
 
 
 def mp3_count(header: bytes, at: int, frames: int) -> bytes:
-    """A frame that holds the number of `frames` that follow, and a silent one.
+    """A frame with the number of `frames` that follow, and a silent frame.
 
-    mpg123 leaves out the delays of encoder and decoder, here of the length of the silent frame.
+    mpg123 drops the delays of encoder and decoder, which are as long as the silent frame here.
     """
     header = bytes((header[0], header[1] | 1, header[2] & 0x0D | 0x90, header[3]))  # no checksum, 128 or 80 kbit/s
     size = mp3_frame_bytes(header)

@@ -1,4 +1,4 @@
-"""A prepared data set with clips added to one of its splits in memory, such as generated ones."""
+"""A prepared data set with clips that are added to a split in memory, such as generated ones."""
 
 import dataclasses
 
@@ -6,12 +6,12 @@ import numpy as np
 
 from audiojax.data import store
 from audiojax.data.prepared import Prepared
-from audiojax.data.splits import Part
+from audiojax.data.windows import Part
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Extended(Prepared):
-    """As `Prepared`, with the inputs of one split, `split`, in memory: `steps`."""
+    """A prepared data set. The inputs of `split` are `steps`, in memory."""
 
     split: str
     steps: np.ndarray
@@ -24,16 +24,15 @@ class Extended(Prepared):
 def extend(
     prepared: Prepared, split: str, audio_NT: np.ndarray, label_N: np.ndarray, classes: list[str], subset: str
 ) -> tuple[Extended, Part]:
-    """A data set with clips int16 [N, T] at the end of a split, and the part that they are.
+    """A data set with clips int16 [N, T] at the end of a split, and these clips as a part, uncut.
 
-    label_N: numbers over `classes`. subset: what the clips count as; their ids say it too.
+    label_N: class numbers. subset: that of the clips, with which their ids begin.
     """
-    own = prepared.inputs(split)
-    fields = {field.name: getattr(prepared, field.name) for field in dataclasses.fields(Prepared)}
+    inputs = prepared.inputs(split)
     count, samples = audio_NT.shape
-    fields["longest"] = max(prepared.longest, samples)
-    behind = np.zeros(fields["longest"], own.dtype)
-    extended = Extended(**fields, split=split, steps=np.concatenate([own, audio_NT.ravel(), behind]))
+    longest = max(prepared.longest, samples)
+    steps = np.concatenate([inputs, audio_NT.ravel(), np.zeros(longest, inputs.dtype)])
+    extended = Extended(**vars(prepared) | {"longest": longest, "split": split, "steps": steps})
     ids = np.array([f"{subset}.{classes[label]}.{number:05d}" for number, label in enumerate(label_N)])
     return extended, Part(
         split=split,
@@ -42,7 +41,7 @@ def extend(
         group=ids,
         subset=np.full(count, subset),
         label=label_N.astype(np.int32),
-        start=len(own) + samples * np.arange(count, dtype=np.int64),
+        start=len(inputs) + samples * np.arange(count, dtype=np.int64),
         offset=np.zeros(count, np.int64),
         length=np.full(count, samples, np.int32),
         weight=np.ones(count, np.float32),

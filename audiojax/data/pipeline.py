@@ -1,4 +1,4 @@
-"""The streaming source: windows read from disk by tf.data, for what does not fit in device memory."""
+"""The streaming source: windows read from disk by tf.data, for data that do not fit in device memory."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -9,42 +9,41 @@ import tensorflow as tf
 
 from audiojax import host
 from audiojax import mesh as meshes
-from audiojax.data import segments
 from audiojax.data.prepared import Prepared
-from audiojax.data.splits import Part
+from audiojax.data.windows import Part, fill, read_steps
 
-READERS = min(8, host.cores())  # Threads that read, and batches read ahead.
+READERS = min(8, host.cores())  # threads, and batches that are read ahead
 
-tf.config.set_visible_devices([], "GPU")  # The accelerator is JAX's.
+tf.config.set_visible_devices([], "GPU")  # JAX uses the accelerators.
 
 
 class Stream:
-    """Parts of a data set read from disk as training goes; each host reads only what its devices need."""
+    """Parts of a data set on disk. Each host reads the windows that its devices need, when they need them."""
 
     def __init__(self, prepared: Prepared, parts: dict[str, Part], pad: str, mesh: jax.sharding.Mesh):
         self._parts, self._mesh, self._pad = parts, mesh, pad
         self._steps = next(iter(parts.values())).steps
         inputs = {split: prepared.inputs(split) for split in {part.split for part in parts.values()}}
         self._windows = {
-            name: all_windows(inputs[part.split], segments.read_steps(part, len(inputs[part.split])))
+            name: all_windows(inputs[part.split], read_steps(part, len(inputs[part.split])))
             for name, part in parts.items()
         }
-        # TensorFlow never forgets a function that it is to call, so one serves all feeds. It finds them by number.
+        # TensorFlow never frees a Python function that it calls, so all feeds share one and have numbers.
         self._dtype, self._numbers = prepared.input_dtype, itertools.count()
-        self._feeds: dict[int, Callable[[int], np.ndarray]] = {}  # those open: call -> its windows
+        self._feeds: dict[int, Callable[[int], np.ndarray]] = {}  # open feeds: call -> windows
         self._fetch = tf.function(lambda *ids: tf.numpy_function(self._read, ids, self._dtype, stateful=False))
 
     def data(self, name: str) -> dict:
-        """Nothing stays on the device."""
+        """Nothing: `take` reads only what is fed."""
         return {}
 
     def _read(self, feed: np.ndarray, call: np.ndarray) -> np.ndarray:
-        """The windows of a call of a feed; none where that has been closed meanwhile."""
+        """The windows of one call of a feed; none where the feed is closed."""
         read = self._feeds.get(int(feed))
         return read(int(call)) if read else np.empty(0, self._dtype)
 
     def feed(self, name: str, calls: Sequence, rows_of: Callable, spec: jax.sharding.PartitionSpec) -> Iterator[dict]:
-        """For each call the batches at `rows_of(call)`, read ahead in other threads."""
+        """The batches at `rows_of(call)` of each call, on the mesh. Other threads read ahead."""
         part, number = self._parts[name], next(self._numbers)
 
         def block_of(call: int) -> tuple[tuple[int, ...], tuple[slice, ...], np.ndarray]:
@@ -65,11 +64,11 @@ class Stream:
             del self._feeds[number]
 
     def take(self, data: dict, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        """In the jitted step: the batch is what was fed."""
-        return batch | {"input": segments.fill(batch["input"], batch["length"], self._steps, self._pad)}
+        """The batch, which is what was fed. Called inside jit."""
+        return batch | {"input": fill(batch["input"], batch["length"], self._steps, self._pad)}
 
 
 def all_windows(inputs: np.ndarray, steps: int) -> np.ndarray:
-    """A view of inputs [steps of the split, ...] as one window from every step: [starts, steps, ...]."""
+    """A view of a split's inputs with one window for every first step: [starts, steps, *step_shape]."""
     shape = (len(inputs) - steps + 1, steps, *inputs.shape[1:])
     return np.lib.stride_tricks.as_strided(inputs, shape, (inputs.strides[0], *inputs.strides), writeable=False)

@@ -1,4 +1,4 @@
-"""From a release to a prepared data set."""
+"""Prepares data sets: from a release, or a synthesiser, to files that training reads."""
 
 import contextlib
 import fcntl
@@ -15,16 +15,15 @@ from audiojax.errors import ConfigError, DataError
 
 
 def prepare(name: str, variant: str, raw_dir: pathlib.Path | None, data_dir: pathlib.Path, strict: bool) -> None:
-    """Prepares data set `name` in `data_dir`, going on from what an interrupted attempt left there.
+    """Prepares a data set in `data_dir`. Continues an interrupted preparation.
 
     Args:
       variant: "released" or "stand_in".
-      raw_dir: folder of releases; that of this data set is raw_dir/NAME. None: the release is downloaded.
-      strict: refuse a release with anything unreadable, instead of leaving that out.
+      raw_dir: folder of releases, in which that of this data set is NAME. None: downloads the release.
+      strict: whether unreadable files are an error. Otherwise they are left out.
 
     Raises:
-      ConfigError: unknown name or variant.
-      DataError: the release is absent, or `strict` and not wholly readable.
+      ConfigError: an unknown name or variant. DataError: the release is absent, or unreadable.
     """
     builder_class = names.data_set(name)
     if variant not in builder_class.builder_configs:
@@ -35,13 +34,13 @@ def prepare(name: str, variant: str, raw_dir: pathlib.Path | None, data_dir: pat
     data_dir.mkdir(parents=True, exist_ok=True)
     with lock(data_dir / f".{name}-{variant}.lock"):
         if find(name, variant, data_dir):
-            return  # Another process was faster.
+            return  # Another process has prepared it.
         target = folder_of(name, variant, data_dir)
         for attempt in target.parent.glob("*incomplete*"):
             shutil.rmtree(attempt)
         if target.exists():
             raise DataError(
-                f"{target} holds no prepared data but other files; move it away, or choose another --data_dir."
+                f"{target} holds other files than prepared data; move it away, or choose another --data_dir."
             )
         builder = builder_class(config=variant, data_dir=data_dir, raw_dir=release, strict=strict)
         try:
@@ -51,9 +50,9 @@ def prepare(name: str, variant: str, raw_dir: pathlib.Path | None, data_dir: pat
             if release or variant == "stand_in":
                 raise DataError(f"{name} cannot be prepared in {data_dir} ({error}).") from error
             older = [path.parent.name for path in target.parent.glob(f"*/{DESCRIPTION}")]
-            there = f" in version {VERSION}, only in {', '.join(older)}," if older else ""
+            versions = f" in version {VERSION}, only in {', '.join(older)}," if older else ""
             raise DataError(
-                f"{name} is not prepared in {data_dir}{there} and cannot be downloaded ({type(error).__name__}); put"
+                f"{name} is not prepared in {data_dir}{versions} and cannot be downloaded ({type(error).__name__}); put"
                 f" its release in DIR/{name} and pass --raw_dir=DIR, or try the synthesised"
                 " --config.data.variant=stand_in."
             ) from error
@@ -61,7 +60,7 @@ def prepare(name: str, variant: str, raw_dir: pathlib.Path | None, data_dir: pat
 
 @contextlib.contextmanager
 def lock(path: pathlib.Path):
-    """One process prepares a data set; others on the same file system wait for it."""
+    """Lets one process at a time prepare a data set. The others on the same file system wait."""
     with open(path, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

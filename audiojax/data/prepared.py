@@ -1,4 +1,4 @@
-"""A prepared data set on disk, read without TensorFlow: description, index of examples, inputs."""
+"""A prepared data set on disk: its description, the index of its clips, their inputs. Read without TensorFlow."""
 
 import dataclasses
 import hashlib
@@ -14,19 +14,19 @@ from audiojax.errors import DataError
 
 DESCRIPTION = "audiojax.json"
 VERSION = "3.0.0"  # of the format on disk
-QUICK_BYTES = 2**28  # of inputs that are verified at every opening, which takes less than a second
+QUICK_BYTES = 2**28  # inputs up to this size are verified whenever they are opened, in less than a second
 
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """What `prepare.prepare` left in `folder`.
+    """The description of a data set that `prepare.prepare` wrote in `folder`.
 
-    input: name of the input's feature; a step of it has step_shape and input_dtype.
-    sample_rate_hz: steps a second. longest: steps of the longest example.
-    examples: split -> number prepared. released_examples: split -> number in the complete release, or {}.
-    skipped: [what, why] of everything left out. changes: what reading altered -> in how many examples.
-    release: "folder" that it was prepared from and its `fingerprint`; {} of a download or synthesised data.
-    files: name -> [bytes, SHA-256 (of an index, else "")] of the splits' files.
+    input: name of the input. step_shape, input_dtype: those of one of its steps. sample_rate_hz: steps a second.
+    longest: steps of the longest clip.
+    examples: {split: prepared clips}. released_examples: {split: clips of the complete release}, or {}.
+    skipped: [what, why] of everything that was left out. changes: {what decoding changed: in how many clips}.
+    release: "folder" of the release and its "fingerprint"; {} for a download or synthesised data.
+    files: {name: [bytes, SHA-256]} of the files of the splits; "" in place of the SHA-256 of inputs.
     """
 
     folder: pathlib.Path
@@ -47,7 +47,7 @@ class Prepared:
     files: dict[str, list] = dataclasses.field(default_factory=dict)
 
     def index(self, split: str) -> store.Index:
-        """Which clips a split has, and where in its inputs they lie. Raises DataError: the file is damaged."""
+        """The clips of a split, and where in its inputs they lie. Raises DataError: the file is damaged."""
         path = store.index_path(self.folder, split)
         self._check_size(path)
         if path.name in self.files and durable.sha256(path) != self.files[path.name][1]:
@@ -55,15 +55,15 @@ class Prepared:
         return store.read_index(self.folder, split)
 
     def inputs(self, split: str) -> np.ndarray:
-        """All steps of a split, mapped from disk, as many zeros as its longest clip has steps behind them.
+        """All steps of a split, mapped from disk: [steps, *step_shape].
 
-        Returns: [steps, *step_shape]. Raises DataError: the file has another size than was prepared.
+        Zeros follow the last clip, as many as the longest clip has steps. Raises DataError: the file is damaged.
         """
         self._check_size(store.inputs_path(self.folder, split))
         return store.open_inputs(self.folder, split, self.step_shape, self.input_dtype)
 
     def absent(self) -> dict[str, int]:
-        """Split -> how many examples of the complete release are not here."""
+        """{split: clips of the complete release that are absent}."""
         return {
             split: total - self.examples.get(split, 0)
             for split, total in self.released_examples.items()
@@ -71,14 +71,14 @@ class Prepared:
         }
 
     def fingerprint(self) -> str:
-        """A checksum of all clips: names, groups, labels, samples."""
+        """A checksum of all clips: their names, groups, labels and samples."""
         index = {split: self.files.get(store.index_path(self.folder, split).name) for split in self.examples}
         return checksum({"classes": self.classes, "index": index})
 
     def verify(self, whole: bool) -> None:
-        """Compares every index, and the steps of every clip, with their checksums. Raises DataError where one differs.
+        """Compares the files of all splits with their checksums. Raises DataError where one differs.
 
-        whole: read all inputs, however large; else only where they are at most `QUICK_BYTES`, and all sizes.
+        whole: compares inputs above `QUICK_BYTES` too, not only their sizes.
         """
         inputs = {split: self.inputs(split) for split in self.examples}
         quick = sum(array.nbytes for array in inputs.values()) <= QUICK_BYTES
@@ -87,10 +87,10 @@ class Prepared:
             if (quick or whole) and (damaged := store.damaged_clips(index, array)):
                 more = f" and of {len(damaged) - 1} more clips" if len(damaged) > 1 else ""
                 path = store.inputs_path(self.folder, split)
-                raise self._damaged(path, f"the samples of {damaged[0]}{more} are not those that were prepared")
+                raise self._damaged(path, f"the samples of {damaged[0]}{more} have changed since they were prepared")
 
     def save(self) -> None:
-        """Writes the description that `find` reads, into its folder, which holds the splits' files already."""
+        """Writes the description that `find` reads. The files of the splits must be in the folder."""
         files = {}
         for split in self.examples:
             inputs, index = (path(self.folder, split) for path in (store.inputs_path, store.index_path))
@@ -114,22 +114,22 @@ class Prepared:
 
 
 def checksum(fields: dict) -> str:
-    """Of a description: the SHA-256 of its JSON."""
+    """SHA-256 of a description as JSON."""
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def default_data_dir() -> pathlib.Path:
-    """Where TFDS keeps its data sets, so that both find what either prepared."""
+    """The folder where TFDS keeps its data sets too."""
     return host.user_folder(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets", holds="prepared data")
 
 
 def folder_of(name: str, variant: str, data_dir: pathlib.Path) -> pathlib.Path:
-    """Where a data set is prepared."""
+    """The folder in which a data set is prepared."""
     return data_dir / name / variant / VERSION
 
 
 def find(name: str, variant: str, data_dir: pathlib.Path) -> Prepared | None:
-    """The data set as it is prepared in `data_dir`, or None. Raises DataError: its description is damaged."""
+    """The data set that is prepared in `data_dir`, or None. Raises DataError: its description is damaged."""
     path = folder_of(name, variant, data_dir) / DESCRIPTION
     if not path.exists():
         return None

@@ -1,17 +1,13 @@
-"""A release as people have it: a folder, a tar(.gz) or a zip of any system, with one rule for what is passed over."""
+"""Releases as people have them: folders, tar, tar.gz and zip archives of any system, all read by the same rules."""
 
-import codecs
 import contextlib
-import csv
 import functools
 import hashlib
-import io
-import itertools
 import os
 import pathlib
 import re
 import stat
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple, NoReturn
 
 from audiojax.data.archive import read_archive
@@ -20,17 +16,16 @@ from audiojax.errors import DataError
 
 AUDIO_SUFFIXES = (".au", ".flac", ".mp3", ".ogg", ".wav")
 CLIP_SUFFIXES = (*AUDIO_SUFFIXES, ".tfrecord", ".tfrecord.gz")
-LEVELS = 3  # of folders in which a part of a release is looked for, the release's own included
-# Besides names that begin with a dot; all are written by systems, none by whoever made the release.
+LEVELS = 3  # levels of folders that are searched for a part of a release, from its own folder on
+# Files and folders that systems write and that are ignored, as are names that begin with a dot.
 JUNK = ("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "lost+found", "icon\r")
-SEPARATORS = (",", ";", "\t")
 
 
 class File(NamedTuple):
     """A file of a release.
 
-    path: within the folder or archive. what: how messages call it, printable, unlike that of any other file.
-    read: returns its bytes, raises ValueError where it is unreadable. fault: why it is, where that is known before.
+    path: within the folder or archive. what: its unique, printable name in messages.
+    read: returns its bytes, or raises ValueError. fault: why it cannot be read, where that is known before.
     """
 
     path: pathlib.PurePosixPath
@@ -40,20 +35,20 @@ class File(NamedTuple):
 
 
 def list_files(source: pathlib.Path) -> Iterator[File]:
-    """The files of a folder and of all folders in it, by name, or those of an archive in its order, streamed.
+    """The files below a folder, sorted by name, or those of an archive, streamed in its order.
 
-    Links within a folder are followed wherever they lead; an archive's links are listed with a fault. So is whatever
-    else cannot be read: a folder that cannot be opened, a folder with the name of a clip, a name that is not UTF-8 or
-    leads out of the archive, a second file of one name; and last, as a file of no name, an archive's damage.
+    Links in a folder are followed. What cannot be read is listed with a fault: links and devices of an archive, folders
+    that cannot be opened or have the name of a clip, names that are not UTF-8 or lead out of the archive, second files
+    of one name. Damage of an archive is the last file, without a path.
 
     Raises:
-      DataError: `source` is no archive that can be opened.
+      DataError: the archive cannot be opened.
     """
     return walk(source) if source.is_dir() else unpack(source)
 
 
 def walk(root: pathlib.Path, inner: str = "", above: tuple = ()) -> Iterator[File]:
-    """The files of root/inner. above: the folders on the way there; a link back to one of them leads to nothing new."""
+    """The files of root/inner. above: device and inode of the folders around it, into which links are not followed."""
     folder = root / inner
     try:
         status, names = os.stat(folder), sorted(os.listdir(folder))
@@ -78,7 +73,7 @@ def walk(root: pathlib.Path, inner: str = "", above: tuple = ()) -> Iterator[Fil
 def unpack(archive: pathlib.Path) -> Iterator[File]:
     """The files of an archive."""
     try:
-        check_file(archive)
+        open_file(archive).close()
         members = read_archive(archive)
     except (ValueError, OSError) as error:
         raise DataError(f"{printable(str(archive))} cannot be read: {error}; download it again.") from error
@@ -117,52 +112,44 @@ def refuse(fault: str) -> NoReturn:
 
 
 def is_junk(name: str) -> bool:
-    """Whether a file or folder of this name is hidden or a system's own, and passed over."""
+    """Whether a file or folder of this name is ignored: hidden, or written by a system."""
     return (name.startswith(".") and name not in (".", "..")) or name.lower() in JUNK
 
 
 def is_audio(name: str) -> bool:
-    """Whether a file of this name may be audio."""
+    """Whether the suffix of a name is one of audio."""
     return name.lower().endswith(AUDIO_SUFFIXES)
 
 
 def is_clip(name: str) -> bool:
-    """Whether a file of this name may hold clips."""
+    """Whether the suffix of a name is one of clips."""
     return name.lower().endswith(CLIP_SUFFIXES)
 
 
 def name_fault(name: str) -> str:
-    """Why a clip cannot have this name, or ""; ids end up in JSON and csv."""
+    """Why a clip cannot have this name, or "". Ids are written to JSON and csv."""
     return "its name is not UTF-8" if is_clip(name) and printable(name) != name else ""
 
 
 def printable(text: str) -> str:
-    """The same with what is not UTF-8 as backslash escapes."""
+    """The text with backslash escapes for what is not UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def check_file(path: pathlib.Path) -> None:
-    """Raises ValueError: absent, or neither a file nor a link to one; opening a named pipe would wait for ever."""
+def open_file(path: pathlib.Path) -> BinaryIO:
+    """Opens a file, or what a link leads to, for reading bytes. Raises ValueError where it cannot be read."""
     try:
         mode = os.stat(path).st_mode
+        if stat.S_ISREG(mode):  # Opening a named pipe would never return.
+            return open(path, "rb")
     except OSError as error:
-        link = "a link that leads nowhere: " if path.is_symlink() else ""
+        link = "a link that leads nowhere: " if path.is_symlink() and not path.exists() else ""
         raise ValueError(f"cannot be read ({link}{error.strerror})") from error
-    if not stat.S_ISREG(mode):
-        raise ValueError(f"a {'folder' if stat.S_ISDIR(mode) else 'pipe, socket or device'}, not a file")
-
-
-def open_file(path: pathlib.Path) -> BinaryIO:
-    """The file, links followed, for reading bytes. Raises ValueError where it cannot be read."""
-    check_file(path)
-    try:
-        return open(path, "rb")
-    except OSError as error:
-        raise ValueError(f"cannot be read ({error.strerror})") from error
+    raise ValueError(f"a {'folder' if stat.S_ISDIR(mode) else 'pipe, socket or device'}, not a file")
 
 
 def read_file(path: pathlib.Path) -> bytes:
-    """The bytes of a file, links followed. Raises ValueError where it cannot be read."""
+    """The bytes of a file. Raises ValueError where it cannot be read."""
     try:
         with open_file(path) as file:
             return file.read()
@@ -171,14 +158,17 @@ def read_file(path: pathlib.Path) -> bytes:
 
 
 def find_part(root: pathlib.Path, *names: str) -> pathlib.Path | None:
-    """The file or folder of the first of `names` that is in `root`, else in a folder in it, or one level deeper.
+    """Finds the first of `names`, a file or folder, in `root` or up to two levels below. Ignores case.
 
-    Upper and lower case are the same. Raises DataError where it is there twice on one level.
+    Raises:
+      DataError: two of that name on one level.
     """
     paths = [root]
     for _ in range(LEVELS):
-        folders = [path for path in paths if os.path.isdir(path)]
-        paths = [path for folder in folders for path in list_folder(folder)]
+        folders, paths = [path for path in paths if os.path.isdir(path)], []
+        for folder in folders:
+            with contextlib.suppress(OSError):  # a folder that cannot be opened
+                paths += sorted(path for path in folder.iterdir() if not is_junk(path.name))
         for name in names:
             found = [path for path in paths if path.name.lower() == name.lower()]
             different = [*{os.path.realpath(path): path for path in found}.values()]
@@ -189,66 +179,8 @@ def find_part(root: pathlib.Path, *names: str) -> pathlib.Path | None:
     return None
 
 
-def list_folder(folder: pathlib.Path) -> list[pathlib.Path]:
-    """What is in a folder, by name, without junk; nothing where it cannot be opened."""
-    try:
-        return sorted(path for path in folder.iterdir() if not is_junk(path.name))
-    except OSError:
-        return []
-
-
-def read_rows(content: bytes, columns: Collection[str]) -> Iterator[tuple[int, dict[str, str | None]]]:
-    """The rows of a csv with a header, as the line that a row ends on and {column: value}, None where it is too short.
-
-    The text is UTF-8 or UTF-16. The separator is the comma, semicolon or tab whose header has most of `columns`.
-
-    Raises:
-      ValueError: neither encoding, no header with all `columns`, a quote that is not closed, or a row that is too long.
-    """
-    text = decode_text(content)
-
-    def split(separator: str) -> Iterator[tuple[int, list[str]]]:
-        lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-        return ((lines.line_num, fields) for fields in lines if any(map(str.strip, fields)))
-
-    def read_header(separator: str) -> list[str]:
-        try:
-            return [field.strip() for field in next(split(separator), (0, []))[1]]
-        except csv.Error:
-            return []
-
-    try:
-        separator = min(SEPARATORS, key=lambda separator: len(set(columns) - set(read_header(separator))))
-        header = read_header(separator)
-        if missing := sorted(set(columns) - set(header)):
-            raise ValueError(f"has no column {', '.join(missing)}")
-        if twice := [column for column in columns if header.count(column) > 1]:
-            raise ValueError(f"has the column {twice[0]} twice")
-        for line, fields in itertools.islice(split(separator), 1, None):
-            if any(fields[len(header) :]):
-                raise ValueError(f"line {line}: {len(fields)} values under a header of {len(header)} columns")
-            yield line, dict(itertools.zip_longest(header, fields[: len(header)]))
-    except csv.Error as error:
-        raise ValueError(str(error)) from error
-
-
-def decode_text(content: bytes) -> str:
-    """A text in UTF-8 or UTF-16, with or without its mark; its first character is ASCII. Raises ValueError: neither."""
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        encoding = "UTF-16"
-    elif b"\0" in content[:2]:
-        encoding = "UTF-16-LE" if content[1:2] == b"\0" else "UTF-16-BE"
-    else:
-        encoding = "UTF-8-SIG"
-    try:
-        return content.decode(encoding)
-    except UnicodeDecodeError as error:
-        what = f"byte 0x{content[error.start]:02X} at position {error.start}"
-        raise ValueError(f"its text is neither UTF-8 nor UTF-16 ({what}), so save it as UTF-8") from error
-
-
 def find_release(name: str, raw_dir: pathlib.Path | None) -> pathlib.Path | None:
-    """raw_dir/NAME, None without a raw_dir. Raises DataError where that folder is absent."""
+    """The folder raw_dir/NAME; None without a raw_dir. Raises DataError where it is absent."""
     if raw_dir is None:
         return None
     release = raw_dir / name
@@ -261,18 +193,18 @@ def find_release(name: str, raw_dir: pathlib.Path | None) -> pathlib.Path | None
 
 
 def fingerprint(release: pathlib.Path) -> str:
-    """A checksum of the names, sizes and times of all files below a folder, links followed, hidden files left out."""
-    found = []
+    """A checksum of the names, sizes and times of all files below a folder, as `list_files` finds them."""
+    files = []
     for file in walk(release):
-        with contextlib.suppress(OSError):  # A link may lead nowhere.
+        with contextlib.suppress(OSError):  # a link that leads nowhere
             status = os.stat(release / file.path)
             if stat.S_ISREG(status.st_mode):
-                found.append((str(file.path), status.st_size, status.st_mtime_ns))
-    return hashlib.sha256(repr(sorted(found)).encode(errors="backslashreplace")).hexdigest()
+                files.append((str(file.path), status.st_size, status.st_mtime_ns))
+    return hashlib.sha256(repr(sorted(files)).encode(errors="backslashreplace")).hexdigest()
 
 
 def check_release(prepared: Prepared, release: pathlib.Path) -> None:
-    """Raises DataError where `release` is not what the data was prepared from."""
+    """Raises DataError where the data were not prepared from `release` as it is now."""
     if prepared.release.get("fingerprint") != fingerprint(release):
         source = prepared.release.get("folder")
         if source is None:

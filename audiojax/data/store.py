@@ -1,7 +1,7 @@
-"""A split on disk: its inputs end to end in one raw file, and an index of who is where. Read without TensorFlow.
+"""A split on disk: the inputs of its clips end to end in one raw file, and an index of the clips.
 
-While a split is written, a journal notes every example that is whole, so that an interrupted preparation goes on where
-it stopped.
+It is read without TensorFlow. While it is written, a journal lists every clip that is complete, so that an interrupted
+preparation continues where it stopped.
 """
 
 import collections
@@ -19,17 +19,17 @@ import tqdm
 from audiojax import durable, host
 
 DIGEST_BYTES = 16
-Item = tuple[str, Callable[[], "Example"]]  # what it is in the release, and how to read it (ValueError: unreadable)
+Item = tuple[str, Callable[[], "Example"]]  # its name in the release, and what reads it or raises ValueError
 
 
 class Example(NamedTuple):
-    """One clip as a data set yields it.
+    """A clip of a data set.
 
-    id: unique in the split. group: what must not stand on both sides of an honest split.
-    label: class index, or a list of them for multi-label data.
-    input: [length, ...], steps of the data set's input.
-    subset: what part of the split it belongs to where scores are told apart, such as "verified"; else "".
-    changes: what reading altered, such as "resampled"; counted and said.
+    id: unique in the split. group: clips of one group stay in one part of an honest split.
+    label: class number, or a list of them for multi-label data.
+    input: [length, *step_shape].
+    subset: a name by which scores are reported apart, such as "verified"; else "".
+    changes: what decoding changed, such as "resampled".
     """
 
     id: str
@@ -41,11 +41,11 @@ class Example(NamedTuple):
 
 
 class Index(NamedTuple):
-    """All of a split but its inputs, sorted by id.
+    """The clips of a split, sorted by id.
 
     id, group, subset: str [N]. label: int32 [N], or multi-hot uint8 [N, classes].
-    start: int64 [N], first step in the inputs' file. length: int32 [N], steps.
-    digest: uint8 [N, 16], of the clip's steps: `digest_of`.
+    start: int64 [N], first step in the file of inputs. length: int32 [N], steps.
+    digest: uint8 [N, 16], `digest_of` the steps.
     """
 
     id: np.ndarray
@@ -58,7 +58,7 @@ class Index(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What came of a split. skipped: [what, why] of everything unreadable. changes: what was altered -> how often."""
+    """What `write` wrote. skipped: [what, why] of what is unreadable. changes: {what decoding changed: how often}."""
 
     examples: int
     longest: int
@@ -67,33 +67,33 @@ class Written(NamedTuple):
 
 
 def inputs_path(folder: pathlib.Path, split: str) -> pathlib.Path:
-    """The file of all inputs of a split, end to end."""
+    """The file of the inputs of a split."""
     return folder / f"{split}.inputs"
 
 
 def index_path(folder: pathlib.Path, split: str) -> pathlib.Path:
-    """The file that says where in them each clip lies."""
+    """The file of the index of a split."""
     return folder / f"{split}.index.npz"
 
 
 def digest_of(steps: np.ndarray) -> bytes:
-    """The first 16 bytes of the SHA-256 of a clip's steps."""
+    """The first 16 bytes of the SHA-256 of the steps of a clip."""
     return hashlib.sha256(np.ascontiguousarray(steps).data).digest()[:DIGEST_BYTES]
 
 
 def open_inputs(folder: pathlib.Path, split: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """All inputs of a split, mapped from disk, its longest clip's length of zeros behind them: [steps, *shape]."""
+    """The inputs of a split, mapped from disk, with the padding that `write` adds: [steps, *shape]."""
     return np.memmap(inputs_path(folder, split), dtype, "r").reshape(-1, *shape)
 
 
 def read_index(folder: pathlib.Path, split: str) -> Index:
-    """The index of a split, as `write` left it."""
+    """The index of a split."""
     with np.load(index_path(folder, split)) as arrays:
         return Index(**{name: arrays[name] for name in Index._fields})
 
 
 def damaged_clips(index: Index, inputs: np.ndarray) -> list[str]:
-    """Ids of the clips whose steps are not those that were prepared, in the order of the file."""
+    """Ids of the clips whose steps differ from their digest, in the order of the file."""
     order = np.argsort(index.start)
     rows = zip(index.id[order], index.start[order], index.length[order], index.digest[order])
     return [str(clip) for clip, start, n, digest in rows if digest_of(inputs[start : start + n]) != digest.tobytes()]
@@ -107,12 +107,13 @@ def write(
     dtype: np.dtype,
     classes: int | None,
 ) -> Written:
-    """Writes a split into `folder`, going on from its journal; reading runs ahead in as many threads as CPUs.
+    """Writes a split into `folder`, and continues from its journal where there is one.
 
-    Threads suffice: decoding, resampling, hashing and writing all release Python's lock. On return all is on disk.
+    Items are read ahead in one thread a core: decoding, resampling, hashing and writing release Python's lock. As many
+    zeros follow the last clip as the longest one has steps. On return everything is on disk.
 
     Args:
-      shape, dtype: of one step of the input. classes: their number where labels are multi-hot, else None.
+      shape, dtype: those of one step of the input. classes: number of classes for multi-hot labels, else None.
     """
     inputs, journal = inputs_path(folder, split), folder / f"{split}.journal"
     step_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
@@ -147,7 +148,7 @@ def write(
             entries.append(entry)
             ids.add(example.id)
         longest = max((entry["length"] for entry in entries), default=0)
-        # A window that begins in the last example may reach past it.
+        # A window that begins in the last clip may reach past its end.
         inputs_file.write(bytes(longest * step_bytes))
     durable.sync(inputs)
     with durable.replacing(index_path(folder, split), "wb") as file:
@@ -157,7 +158,7 @@ def write(
 
 
 def recover(inputs: pathlib.Path, journal: pathlib.Path, step_bytes: int) -> list[dict]:
-    """The examples that an interrupted attempt left whole; what follows the first that is not is cut off."""
+    """The entries of the clips that are complete. Cuts both files before the first clip that is not."""
     entries, kept_bytes = [], 0
     lines = journal.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if journal.exists() else []
     with open(inputs, "ab+") as file:
@@ -168,7 +169,7 @@ def recover(inputs: pathlib.Path, journal: pathlib.Path, step_bytes: int) -> lis
                 steps = file.read(entry["length"] * step_bytes)
                 if digest_of(np.frombuffer(steps, np.uint8)).hex() != entry["digest"]:
                     break
-            except (ValueError, KeyError, TypeError):  # A line that lost power left half-written.
+            except (ValueError, KeyError, TypeError):  # a line that a power cut left incomplete
                 break
             kept_bytes += len(steps)
             entries.append(entry)
@@ -178,7 +179,7 @@ def recover(inputs: pathlib.Path, journal: pathlib.Path, step_bytes: int) -> lis
 
 
 def read_ahead(items: Iterable[Item]) -> Iterator[Item]:
-    """The same items in the same order, each being read in another thread by the time it is yielded."""
+    """Items in the same order, which threads read before they are yielded."""
     workers = host.cores()
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         reading = collections.deque()
@@ -190,7 +191,7 @@ def read_ahead(items: Iterable[Item]) -> Iterator[Item]:
 
 
 def make_index(entries: list[dict], classes: int | None) -> Index:
-    """The index of examples that lie in the inputs' file in the order of `entries`."""
+    """The index of clips that lie in the file of inputs in the order of `entries`."""
     length = np.array([entry["length"] for entry in entries], np.int32)
     start = np.concatenate([[0], np.cumsum(length, dtype=np.int64)])[:-1].astype(np.int64)
     if classes is None:

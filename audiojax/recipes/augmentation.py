@@ -1,46 +1,47 @@
-"""A classifier whose training a GAN's clips join, beside the same without them: whether they have helped."""
+"""A classifier trained on real and generated clips, beside the same classifier without generated ones."""
 
 import pathlib
 import time
 
 import numpy as np
 
-from audiojax import console
-from audiojax.data import extended, splits
+from audiojax import console, experiment, runs, trained
+from audiojax.data import extended
+from audiojax.data.windows import Part, cut_windows, join, select
 from audiojax.errors import ConfigError
-from audiojax.lock import own_folder
-from audiojax.recipes import gan, single
-from audiojax.writer import Writer
+from audiojax.recipes import gan
 
 ARMS = ("real", "duplicated", gan.GENERATED)
 
 
-@own_folder
+@runs.own_folder
 def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> dict:
     """Trains on real and as many generated examples; returns what result.json holds.
 
-    Config: recipe.generator, a row of the same table or the folder of a run: a GAN. Its clips, cut as the real ones
-    are, join train alone, of each class as many windows as are real. real/ and duplicated/ are the folders of the same
-    training, seeds and duration in epochs on the real windows, once and twice: what to compare with, in result.json's
-    "audit" and its table.
+    Generated clips are cut into windows as real ones are, and join train only: as many windows of each class as there
+    are real ones. For comparison, the same training runs on the real windows once (folder real/) and twice (folder
+    duplicated/), with the same seeds and duration in epochs. "audit" in result.json compares the three.
+
+    Config:
+      recipe.generator: a GAN, as a row of the same table or the folder of a run.
 
     Raises:
-      ConfigError: the GAN has other classes, a grid, or several labels a clip. RunError: the GAN is not finished, or is
-        of another protocol or cut of the data.
+      ConfigError: the GAN has other classes, the config has a grid, or clips have several labels. RunError: the GAN is
+        not finished, or has another protocol or cut of the data.
     """
     started_s = time.perf_counter()
-    writer, result = single.open_folder(config, workdir)
+    writer, result = runs.open_folder(config, workdir)
     if result:
         return result
-    data = single.open_run(config, workdir, raw_dir, data_dir)
+    data = experiment.open_run(config, workdir, raw_dir, data_dir)
     if data.prepared.multi_label or config.grid:
-        raise ConfigError("augmentation is for single labels and without a grid.")
-    generator = single.load(single.find_run(config.recipe.generator, workdir, config, data.prepared)[0])
+        raise ConfigError("recipe.name=augmentation needs clips of a single label, and no grid.")
+    generator = trained.load(runs.find(config.recipe.generator, workdir, config, data.prepared)[0])
     if "generates" not in generator.result:
-        raise ConfigError(f"recipe.generator={config.recipe.generator!r} is no GAN; name a run that generates clips.")
+        raise ConfigError(f"recipe.generator={config.recipe.generator!r} is no GAN; name the run of one.")
     if generator.result["classes"] != data.classes:
         raise ConfigError(
-            f"recipe.generator={config.recipe.generator!r} knows {', '.join(generator.result['classes'])}."
+            f"recipe.generator={config.recipe.generator!r} has other classes: {', '.join(generator.result['classes'])}."
         )
     whole, train = enlarge(config, data, generator)
     prepare_s, folders = time.perf_counter() - started_s, {arm: workdir / arm for arm in ARMS[:2]} | {ARMS[2]: workdir}
@@ -48,47 +49,42 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
     for arm, folder in folders.items():
         console.say(f"{config.row}, {arm}: {len(train[arm].id):,} windows to train")
         own = data._replace(prepared=whole, parts=data.parts | {"train": train[arm]})
-        arm_writer = writer if folder == workdir else Writer(folder, config.to_dict())
-        fitted = single.fit(config, own, folder, arm_writer)
-        judged = single.judge(config, own.parts, fitted.scores, arm_writer)
+        arm_writer = writer if folder == workdir else runs.open_writer(config, folder)
+        fitted = experiment.fit(config, own, folder, arm_writer)
+        judged = experiment.judge(config, own.parts, fitted.scores, arm_writer)
         audit[arm] = {name: of["accuracy"] for name, of in judged["metrics"].items() if not name.endswith("_ensemble")}
         for name, seconds in fitted.trainer.time_s.items():
             time_s[name] = time_s.get(name, 0.0) + seconds
-    result = single.facts(config, own) | judged | single.training(config, fitted)
-    result |= {"audit": audit, "tables": {"What trains it": table(audit, train)}, "generator": config.recipe.generator}
+    result = experiment.facts(config, own) | judged | experiment.training(config, fitted)
+    result |= {"audit": audit, "tables": {"Training clips": table(audit, train)}, "generator": config.recipe.generator}
     result["time_s"] = {"prepare": prepare_s} | time_s
-    return single.close_folder(writer, workdir, result)
+    return runs.close_folder(writer, workdir, result)
 
 
-def enlarge(config, data: single.Data, generator: single.Loaded) -> tuple[extended.Extended, dict[str, splits.Part]]:
-    """The data with generated clips, and the training windows of each of `ARMS`."""
+def enlarge(config, data: experiment.Data, generator: trained.Trained) -> tuple[extended.Extended, dict[str, Part]]:
+    """The data extended by generated clips, and the training windows of each of `ARMS`."""
     real, samples = data.parts["train"], generator.result["generates"]["samples"]
     wanted_K = np.bincount(real.label, minlength=len(data.classes))
-    one = splits.cut_windows(clip_of(real, samples), data.prepared, config.data.segment)
+    one = cut_windows(clip_of(real, samples), data.prepared, config.data.segment)
     label_N = np.repeat(np.arange(len(wanted_K)), -(-wanted_K // len(one.id)))
     console.say(f"{config.row}: {len(label_N):,} clips to generate")
     audio_NT = gan.generate(
         generator.task, generator.best.params, generator.best.model_state, np.arange(len(label_N)), label_N, samples
     )
     whole, clips = extended.extend(data.prepared, real.split, audio_NT, label_N, data.classes, gan.GENERATED)
-    windows = splits.cut_windows(clips, whole, config.data.segment)
+    windows = cut_windows(clips, whole, config.data.segment)
     kept = [np.flatnonzero(windows.label == k)[:count] for k, count in enumerate(wanted_K)]
-    generated = splits.select(windows, np.concatenate(kept))
-    return whole, dict(zip(ARMS, (real, joined(real, real), joined(real, generated))))
+    generated = select(windows, np.concatenate(kept))
+    return whole, dict(zip(ARMS, (real, join(real, real), join(real, generated))))
 
 
-def clip_of(part: splits.Part, samples: int) -> splits.Part:
-    """One clip of so many samples, to see into how many windows it is cut."""
-    return splits.select(part, np.arange(1))._replace(length=np.array([samples], np.int32))
+def clip_of(part: Part, samples: int) -> Part:
+    """One clip of this length, whose windows can be counted."""
+    return select(part, np.arange(1))._replace(length=np.array([samples], np.int32))
 
 
-def joined(one: splits.Part, other: splits.Part) -> splits.Part:
-    """The examples of both, of the same split."""
-    return splits.Part(one.split, one.steps, *(np.concatenate(both) for both in zip(one[2:], other[2:])))
-
-
-def table(audit: dict, train: dict[str, splits.Part]) -> dict:
-    """The accuracies of every arm, mean and deviation over the seeds."""
+def table(audit: dict, train: dict[str, Part]) -> dict:
+    """Mean and standard deviation over seeds of the accuracies of each arm."""
 
     def cell(values: list[float]) -> str:
         scored = [value for value in values if np.isfinite(value)]  # without seeds that have diverged

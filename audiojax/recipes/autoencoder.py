@@ -1,11 +1,11 @@
-"""An autoencoder as a run like any other, which also leaves the latents of its clips and some reconstructions."""
+"""An autoencoder as a run, which also saves the latents of its clips and some reconstructions."""
 
 import pathlib
 
 import numpy as np
 
-from audiojax.data.splits import select
-from audiojax.recipes import single
+from audiojax import experiment
+from audiojax.data.windows import select
 from audiojax.writer import Writer
 
 SHOWN = 6  # reconstructions
@@ -14,14 +14,14 @@ SHOWN = 6  # reconstructions
 def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> dict:
     """Trains and evaluates an autoencoder in `workdir`; returns what result.json holds.
 
-    predictions/latents.npz: id [N] and latent [N, L] of the clips of train and valid; plots/reconstructions.npz: id,
-    image and again [N, H, W] of some test clips; all of the first replica.
+    Files, of the first replica: predictions/latents.npz has id [N] and latent [N, L] of the clips of train and valid;
+    plots/reconstructions.npz has id, image and again (its reconstruction) [N, H, W] of some test clips.
     """
-    return single.run(config, workdir, raw_dir, data_dir, leave=leave_latents)
+    return experiment.run(config, workdir, raw_dir, data_dir, leave=leave_latents)
 
 
-def leave_latents(fitted: single.Fitted, writer: Writer) -> None:
-    """Writes latents and reconstructions of the chosen weights."""
+def leave_latents(fitted: experiment.Fitted, writer: Writer) -> None:
+    """Writes the latents and reconstructions."""
     evaluator, parts = fitted.trainer.evaluator, {name: fitted.data.parts[name] for name in ("train", "valid")}
     encode = lambda *arguments: dict(zip(("image", "latent", "again"), fitted.task.encode(*arguments)))
     latent = lambda *arguments: {"latent": encode(*arguments)["latent"]}

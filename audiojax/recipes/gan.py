@@ -1,4 +1,4 @@
-"""A conditional GAN as a run like any other, whose samples are kept at every evaluation and judged in the end."""
+"""A conditional GAN as a run, whose samples are saved at every evaluation and judged at the end."""
 
 import functools
 import pathlib
@@ -7,39 +7,43 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from audiojax import console, evaluate, frontend, metrics
+from audiojax import console, experiment, frontend, metrics, runs, trained
 from audiojax import mesh as meshes
-from audiojax.data import extended, splits
+from audiojax.data import extended
+from audiojax.data.open import open_parts, open_source
 from audiojax.data.prepared import Prepared
-from audiojax.evaluate import Evaluator, Scores
-from audiojax.recipes import single
+from audiojax.data.windows import Part, cut_windows
+from audiojax.evaluate import Evaluator, Outputs
+from audiojax.tasks.supervised import clips
 from audiojax.writer import Writer
 
-GENERATED = "generated"  # subset of clips that a GAN has made
-WON = 4.6  # loss of a generator of which under 1 % is taken for real: a discriminator has won
+GENERATED = "generated"  # subset of generated clips
+WON = 4.6  # generator's loss above which the discriminator takes under 1 % of its clips for real
 BATCH = 16  # clips generated at a time
-SHOWN_S = 4.0  # of each sample that is kept
+SHOWN_S = 4.0  # seconds of each saved sample
 
 
 def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> dict:
     """Trains a GAN in `workdir`; returns what result.json holds.
 
-    samples/step_N.npz: audio int16 [classes, samples] of the first replica, at each evaluation of the same noise.
+    At each evaluation, samples/step_N.npz has one clip of each class, of the same noise: audio int16 [classes, samples]
+    of the first replica. At the end the first replica generates as many clips as it has trained on, with their labels;
+    `judge` scores them for result.json.
 
-    Config: recipe.judge, a row of the same table or the folder of a run: a classifier of real clips. In the end the
-    first replica generates as many clips as it has trained on, under their labels, at most recipe.clips of each;
-    `judge` says what of them is in result.json.
+    Config:
+      recipe.judge: a classifier of real clips, as a row of the same table or the folder of a run.
+      recipe.clips: most clips to generate of each class.
 
     Raises:
-      RunError: the judge is not finished, or of another protocol or cut of the data.
+      RunError: the judge is not finished, or has another protocol or cut of the data.
     """
     leave, watching = (functools.partial(part, config, workdir) for part in (leave_judgement, watch))
-    return single.run(config, workdir, raw_dir, data_dir, leave=leave, watch=watching)
+    return experiment.run(config, workdir, raw_dir, data_dir, leave=leave, watch=watching)
 
 
 def watch(config, workdir: pathlib.Path, data, task, writer: Writer, step: int, params, model_state, summary) -> None:
-    """Keeps a sample of each class, and says where the discriminator has won; before the first step looks for the
-    judge, whose absence is better known then than at the end."""
+    """Saves a sample of each class, and reports a discriminator that has won. Before the first step it checks that the
+    judge can be found."""
     if step == 0:
         find_judge(config, workdir, data)
     prepared, label_K = data.prepared, np.arange(len(data.classes))
@@ -50,48 +54,48 @@ def watch(config, workdir: pathlib.Path, data, task, writer: Writer, step: int, 
 
 
 def won(summary: dict) -> str:
-    """What it means that a discriminator takes nothing generated for real."""
+    """A sentence on a discriminator that takes almost nothing generated for real."""
     return (
         f"the discriminator has won: it takes {np.nanmin(summary['fooled']):.0%} of the generated clips for real, and"
         f" the generator's loss of {np.nanmax(summary['loss']):.2f} is its failure, not a good fit"
     )
 
 
-def leave_judgement(config, workdir: pathlib.Path, fitted: single.Fitted, writer: Writer) -> dict:
-    """What result.json says of clips that the chosen weights generate, as `judge`."""
+def leave_judgement(config, workdir: pathlib.Path, fitted: experiment.Fitted, writer: Writer) -> dict:
+    """Entries of result.json on clips of the chosen weights; see `judge`."""
     data, best = fitted.data, fitted.best
     summary = fitted.trainer.evaluator.report("valid", fitted.scores("valid")).summary
     if np.nanmax(summary["loss"]) > WON:
         data.notes.append(f"{config.row}, {config.protocol}: {won(summary)}")
-    judging = single.load(find_judge(config, workdir, data))
+    judging = trained.load(find_judge(config, workdir, data))
     label_N = labels_to_generate(data.parts["train"].label, config.recipe.clips)
-    numbers = len(data.classes) + np.arange(len(label_N))  # after those of the samples that are kept
+    numbers = len(data.classes) + np.arange(len(label_N))  # after those of the saved samples
     audio_NT = generate(fitted.task, best.params, best.model_state, numbers, label_N, data.parts["train"].steps)
     form = {"samples": audio_NT.shape[1], "sample_rate_hz": data.prepared.sample_rate_hz}
     return judge(audio_NT, label_N, data, fitted.task.embed, judging, workdir / "taught") | {"generates": form}
 
 
-def find_judge(config, workdir: pathlib.Path, data: single.Data) -> pathlib.Path:
-    """Folder of the classifier that judges. One of all classes may judge a GAN of a few."""
-    return single.find_run(config.recipe.judge, workdir, config, data.prepared, ("data.exclude_classes",))[0]
+def find_judge(config, workdir: pathlib.Path, data: experiment.Data) -> pathlib.Path:
+    """Folder of the judge, which may have more classes than the GAN."""
+    return runs.find(config.recipe.judge, workdir, config, data.prepared, ("data.exclude_classes",))[0]
 
 
 def labels_to_generate(label_N: np.ndarray, most: int) -> np.ndarray:
-    """As many labels of each class as there are among training clips, at most `most`."""
+    """As many labels of each class as the training clips have, at most `most`."""
     count_K = np.minimum(np.bincount(label_N), most)
     return np.repeat(np.arange(len(count_K)), count_K)
 
 
 def generate(task, params, model_state, number_N: np.ndarray, label_N: np.ndarray, samples: int) -> np.ndarray:
-    """Clips of the first replica, int16 [N, samples], each a function of its number and its label alone.
+    """Generates clips with the first replica: int16 [N, samples]. A clip depends on its number and label only.
 
-    Weights with a leading replica axis.
+    params, model_state: with a leading axis of replicas.
     """
     first = jax.tree.map(lambda leaf: leaf[0], (params, model_state))
     clips = []
     for start in range(0, len(label_N), BATCH):
         number_B, label_B = (values[start : start + BATCH] for values in (number_N, label_N))
-        missing = BATCH - len(label_B)  # A batch of another size would be compiled anew.
+        missing = BATCH - len(label_B)  # All batches have one size, and so one program.
         batch = (jnp.asarray(np.pad(values, (0, missing)), jnp.int32) for values in (number_B, label_B))
         clips.append(np.asarray(generated_batch(task, *first, *batch, samples))[: len(label_B)])
     return np.concatenate(clips)
@@ -99,25 +103,34 @@ def generate(task, params, model_state, number_N: np.ndarray, label_N: np.ndarra
 
 @functools.partial(jax.jit, static_argnums=(0, 5))
 def generated_batch(task, params, model_state, number_B: jax.Array, label_B: jax.Array, samples: int) -> jax.Array:
-    """int16 [B, samples]."""
+    """One batch of clips: int16 [B, samples]."""
     key_B = jax.vmap(lambda number: jax.random.fold_in(jax.random.key(1), number))(number_B)
     audio_BT = task.generate(params, model_state, key_B, label_B, samples)
     return jnp.round(32767 * audio_BT).astype(jnp.int16)
 
 
 def judge(
-    audio_NT: np.ndarray, label_N: np.ndarray, data: single.Data, embed, judging: single.Loaded, folder: pathlib.Path
+    audio_NT: np.ndarray,
+    label_N: np.ndarray,
+    data: experiment.Data,
+    embed,
+    judging: trained.Trained,
+    folder: pathlib.Path,
 ) -> dict:
-    """What clips int16 [N, T] under labels [N] are worth beside the real ones of `data`.
+    """Compares generated clips with the real ones of `data`.
 
-    embed: audio [B, T] to embeddings [B, pieces, D]. judging: a classifier of real clips. folder: of the run in which
-    such a classifier is trained on the clips alone.
+    Args:
+      audio_NT, label_N: the generated clips, int16, and their labels.
+      embed: from audio [B, T] to embeddings [B, pieces, D].
+      judging: a classifier of real clips.
+      folder: of a run that trains the same classifier on the generated clips alone.
 
     Returns:
-      "test": "recognised", "taught", each a list of one value; "tables": all judgements, each beside what real clips
-      have. Fréchet's distances are of `embed` and of the classifier's log-probabilities; that to the nearest training
-      clip is the median of Euclidean ones between embeddings, in deviations of the training clips; the spread is the
-      deviation within a class, of the training clips' own.
+      "test" with "recognised", the judge's accuracy on generated clips, and "taught", the accuracy on real test clips
+      of the classifier trained on generated ones, each a list of one value. "tables" with all comparisons, beside those
+      of real clips: Fréchet distances of `embed` and of the judge's log-probabilities; the median Euclidean distance of
+      embeddings to the nearest training clip, in standard deviations of the training clips; the deviation within a
+      class, relative to that of the training clips.
     """
     train = data.parts["train"]
     whole, part = extended.extend(data.prepared, train.split, audio_NT, label_N, data.classes, GENERATED)
@@ -127,7 +140,7 @@ def judge(
     scores = score(judging, whole, {name: own[name] for name in ("generated", "train", "test")})
     found = {name: clip_scores(own[name], of) for name, of in scores.items()}
     right = {name: float((score_MK.argmax(1) == label_M).mean()) for name, (label_M, score_MK) in found.items()}
-    logits = {name: np.log(np.maximum(of.score[0], 1e-7)) for name, of in scores.items()}
+    logits = {name: np.log(np.maximum(of["score"][0], 1e-7)) for name, of in scores.items()}
     taught = teach(judging, whole, own, folder) if len(data.classes) > 1 else None
 
     mean_D, deviation_D = (f(embedding["train"], axis=(0, 1)) for f in (np.mean, np.std))
@@ -162,45 +175,43 @@ def judge(
     return {"test": test_metrics, "tables": {title: {"header": ["", "generated", "real"], "lines": table}}}
 
 
-def judge_parts(
-    judging: single.Loaded, whole: Prepared, generated: splits.Part, classes: list[str]
-) -> dict[str, splits.Part]:
-    """The classifier's own train, valid and test, and its windows of generated clips, whose labels are of `classes`."""
+def judge_parts(judging: trained.Trained, whole: Prepared, generated: Part, classes: list[str]) -> dict[str, Part]:
+    """The judge's train, valid and test, and its windows of the generated clips. classes: of generated.label."""
     section = judging.config.data
-    parts, own, _ = single.open_parts(judging.config, section, whole)
+    parts, own, _ = open_parts(judging.config, section, whole)
     label = np.array([own.index(name) for name in classes], np.int32)[generated.label]
-    return parts | {"generated": splits.cut_windows(generated._replace(label=label), whole, section.segment)}
+    return parts | {"generated": cut_windows(generated._replace(label=label), whole, section.segment)}
 
 
-def score(judging: single.Loaded, prepared: Prepared, parts: dict[str, splits.Part]) -> dict[str, Scores]:
-    """The parts' scores by the classifier."""
+def score(judging: trained.Trained, prepared: Prepared, parts: dict[str, Part]) -> dict[str, Outputs]:
+    """The judge's scores of parts."""
     config = judging.config
-    mesh = meshes.make_mesh(config.replicas, config.batch_size, config.cpu_devices)
-    source = single.open_source(config.data, prepared, parts, mesh)
+    mesh = meshes.make_mesh(config.replicas, config.batch_size, config.run.cpu_devices)
+    source = open_source(config, prepared, parts, mesh)
     evaluator = Evaluator(judging.task, source, parts, mesh, config.eval_batch_size, config.replicas)
     return {name: evaluator.scores(name, judging.best.params, judging.best.model_state) for name in parts}
 
 
-def clip_scores(part: splits.Part, scores: Scores) -> tuple[np.ndarray, np.ndarray]:
+def clip_scores(part: Part, scores: Outputs) -> tuple[np.ndarray, np.ndarray]:
     """Label [M] and probabilities [M, classes] of each clip, of the first replica."""
-    row_M, score_MK = evaluate.clips(part, scores)
+    row_M, score_MK = clips(part, scores)
     return part.label[row_M], score_MK
 
 
-def teach(judging: single.Loaded, whole: Prepared, own: dict[str, splits.Part], folder: pathlib.Path) -> float:
-    """Accuracy on real test clips of the classifier's network, trained on generated clips alone."""
+def teach(judging: trained.Trained, whole: Prepared, own: dict[str, Part], folder: pathlib.Path) -> float:
+    """Accuracy on real test clips of the judge's network, trained on generated clips alone."""
     config = judging.config.copy_and_resolve_references()
-    config.start_from = ""  # Weights of real clips would teach it.
+    config.start_from = ""  # Those weights may come from real clips.
     parts = {"train": own["generated"], "valid": own["valid"], "test": own["test"]}
-    data = single.Data(whole, parts, judging.result["classes"], [])
-    writer = Writer(folder, config.to_dict())
-    fitted = single.fit(config, data, folder, writer)
+    data = experiment.Data(whole, parts, judging.result["classes"], [])
+    writer = runs.open_writer(config, folder)
+    fitted = experiment.fit(config, data, folder, writer)
     label_M, score_MK = clip_scores(parts["test"], fitted.scores("test"))
     return float((score_MK.argmax(1) == label_M).mean())
 
 
-def read(prepared: Prepared, part: splits.Part) -> np.ndarray:
-    """A part's windows, zeros behind what is shorter: int16 [N, T]."""
+def read(prepared: Prepared, part: Part) -> np.ndarray:
+    """A part's windows, padded with zeros: int16 [N, T]."""
     inputs, audio_NT = prepared.inputs(part.split), np.zeros((len(part.id), part.steps), np.int16)
     for row, start, length in zip(audio_NT, part.start, part.length):
         row[:length] = inputs[start : start + length]
@@ -221,12 +232,12 @@ def embedded(embed, audio_BT: jax.Array) -> jax.Array:
 
 
 def nearest(one_ND: np.ndarray, other_MD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each of `one` the nearest of `other` and how far that is: [N] each."""
+    """Index of the nearest row of `other_MD` to each row of `one_ND`, and its distance: [N] each."""
     squared = (one_ND**2).sum(1)[:, None] + (other_MD**2).sum(1) - 2 * one_ND @ other_MD.T
     return squared.argmin(1), np.sqrt(np.maximum(squared.min(1), 0))
 
 
 def within(flat_ND: np.ndarray, label_N: np.ndarray) -> float:
-    """Root mean square distance to the mean of the own class."""
+    """Root mean square distance of each row to the mean of its class."""
     residual = np.concatenate([flat_ND[label_N == k] - flat_ND[label_N == k].mean(0) for k in np.unique(label_N)])
     return float(np.sqrt((residual**2).sum(1).mean()))

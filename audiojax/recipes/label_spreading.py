@@ -1,4 +1,4 @@
-"""Labels of verified clips spread to unverified ones over an autoencoder's latents; what agrees is promoted."""
+"""Spreads labels of verified clips to unverified ones over an autoencoder's latents, and promotes what agrees."""
 
 import pathlib
 import time
@@ -8,47 +8,50 @@ import sklearn.decomposition
 import sklearn.manifold
 import sklearn.semi_supervised
 
-from audiojax import console
+from audiojax import console, experiment, runs
 from audiojax import mesh as meshes
-from audiojax.data import labels, splits
+from audiojax.data import labels
+from audiojax.data.protocol import HIDDEN
 from audiojax.errors import ConfigError, RunError
-from audiojax.lock import own_folder
-from audiojax.recipes import single
 from audiojax.writer import read_arrays
 
-PROMOTED = "promoted"  # subset of the clips that spreading promotes
+PROMOTED = "promoted"  # subset of promoted clips
 
 
-@own_folder
+@runs.own_folder
 def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> dict:
     """Promotes unverified training clips whose spread label is their own; returns what result.json holds.
 
-    Config: recipe.encoder, a row of the same table or the folder of a run that left latents. recipe.labelled: the
-    subset whose labels are spread. recipe.groups: (name, classes) of groups within which they are. recipe.promote:
-    names of those where clips are promoted; () for all. recipe.spreading: arguments of scikit-learn's LabelSpreading.
-    recipe.unit_latents: whether latents are first brought to length 1. recipe.truth_file: csv of clip and label that is
-    known to be right, "" where there is none (of labels that data.hide hides, the data set's are). A protocol's
-    `spread_valid` says whether the labels of validation clips are spread as well, as the study did.
+    labels.csv has the verified and promoted training clips, for the data.label_file of any run. plots/embedding.npz has
+    two dimensions of the latents, by t-SNE within each group.
 
-    labels.csv: the training clips with the subset's labels and those promoted, for any run's data.label_file.
-    plots/embedding.npz: two dimensions of the latents by t-SNE within each group.
+    Config:
+      recipe.encoder: a run that saved latents, as a row of the same table or a folder.
+      recipe.labelled: the subset whose labels are spread.
+      recipe.groups: (name, classes) of the groups within which labels are spread.
+      recipe.promote: names of the groups in which clips are promoted; () for all.
+      recipe.spreading: arguments of scikit-learn's LabelSpreading.
+      recipe.unit_latents: whether latents are scaled to length 1 first.
+      recipe.truth_file: csv of clip and correct label, to judge promotions by; "" without one. Where data.hide hides
+        labels, those of the data set are the truth.
+      data.protocols.*.spread_valid: whether labels of validation clips are spread too, as the study did.
 
     Raises:
-      ConfigError: groups, a subset or settings that cannot be, windows of clips, several labels a clip. RunError: no
-        latents of these clips.
+      ConfigError: impossible groups, subset or settings, windows of clips, or several labels a clip. RunError: there
+        are no latents of these clips.
     """
     started_s = time.perf_counter()
-    writer, result = single.open_folder(config, workdir)
+    writer, result = runs.open_folder(config, workdir)
     if result:
         return result
-    data, recipe = single.open_run(config, workdir, raw_dir, data_dir), config.recipe
+    data, recipe = experiment.open_run(config, workdir, raw_dir, data_dir), config.recipe
     if config.data.segment.seconds or data.prepared.multi_label:
-        raise ConfigError("label_spreading is of whole clips (data.segment.seconds=0) that have a single label each.")
+        raise ConfigError("label_spreading needs whole clips (data.segment.seconds=0) of a single label each.")
     read = ["train"] + ["valid"] * config.data.protocols[config.protocol].get("spread_valid", False)
     id_N, own_N, subset_N = (
         np.concatenate([getattr(data.parts[name], field) for name in read]) for field in ("id", "label", "subset")
     )
-    encoder, _ = single.find_run(recipe.encoder, workdir, config, data.prepared)
+    encoder, _ = runs.find(recipe.encoder, workdir, config, data.prepared)
     latent_ND = read_latents(encoder, id_N)
     if recipe.unit_latents:
         latent_ND = latent_ND / np.maximum(np.linalg.norm(latent_ND, axis=1, keepdims=True), 1e-12)
@@ -76,10 +79,10 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
         {"clip": clip, "label": data.classes[label], "subset": subset}
         for clip, label, subset in zip(id_N[kept_N], own_N[kept_N], subset_N[kept_N])
     ]
-    meshes.by_first(lambda: labels.write(workdir / single.LABELS, rows))
-    console.say(f"promoted {promoted_N.sum():,} of {(~known_N).sum():,} clips: {workdir / single.LABELS}")
+    meshes.by_first(lambda: labels.write(workdir / runs.LABELS, rows))
+    console.say(f"promoted {promoted_N.sum():,} of {(~known_N).sum():,} clips: {workdir / runs.LABELS}")
     writer.arrays("plots/embedding", id=id_N, label=own_N, subset=subset_N, group=group_N, xy=xy_N2)
-    result = single.facts(config, data) | {
+    result = experiment.facts(config, data) | {
         "replicas": 1,
         "metrics": {"train": {}, "valid": {}, "test": {}},
         "ci95": {},
@@ -98,11 +101,11 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
         result["right"] = {name: float(right.mean()) if len(right) else None for name, right in shares.items()}
         lines = [[name, f"{len(right):,}", f"{right.mean():.4f}"] for name, right in shares.items() if len(right)]
         result["tables"]["Labels that are right"] = {"header": ["clips", "number", "share right"], "lines": lines}
-    return single.close_folder(writer, workdir, result)
+    return runs.close_folder(writer, workdir, result)
 
 
-def true_labels(config, data: single.Data, id_N: np.ndarray) -> np.ndarray:
-    """Classes of the clips where they are known to be right, else -1: [N]."""
+def true_labels(config, data: experiment.Data, id_N: np.ndarray) -> np.ndarray:
+    """The correct classes of the clips, -1 where they are unknown: [N]."""
     truth = {}
     if config.recipe.truth_file:
         given = labels.read(config.recipe.truth_file, data.classes)
@@ -110,12 +113,12 @@ def true_labels(config, data: single.Data, id_N: np.ndarray) -> np.ndarray:
     elif config.data.hide.share:
         index = data.prepared.index(data.parts["train"].split)
         trusted = zip(index.id, index.label, index.subset)
-        truth = {clip: data.prepared.classes[label] for clip, label, subset in trusted if subset != splits.HIDDEN}
+        truth = {clip: data.prepared.classes[label] for clip, label, subset in trusted if subset != HIDDEN}
     return np.array([data.classes.index(truth[clip]) if clip in truth else -1 for clip in id_N])
 
 
 def read_latents(folder: pathlib.Path, id_N: np.ndarray) -> np.ndarray:
-    """The latents that a run left of these clips: [N, L]. Raises RunError where it did not."""
+    """Reads the latents of these clips from a run: [N, L]. Raises RunError where it has none."""
     path = folder / "predictions" / "latents.npz"
     repair = "recipe.encoder must be an autoencoder's run, undamaged."
     known, latent = read_arrays(path, lambda of: (of["id"], of["latent"]), repair)
@@ -128,7 +131,7 @@ def read_latents(folder: pathlib.Path, id_N: np.ndarray) -> np.ndarray:
 
 
 def group_numbers(groups, classes: list[str]) -> dict[str, np.ndarray]:
-    """Each group's classes by number. Raises ConfigError: not each class is in one."""
+    """Class numbers of each group. Raises ConfigError unless each class is in exactly one group."""
     named = [name for _, names in groups for name in names]
     if sorted(named) != sorted(classes):
         odd = sorted(set(named) ^ set(classes)) or sorted({name for name in named if named.count(name) > 1})
@@ -137,15 +140,15 @@ def group_numbers(groups, classes: list[str]) -> dict[str, np.ndarray]:
 
 
 def spread(latent_ND: np.ndarray, own_N: np.ndarray, known_N: np.ndarray, settings: dict) -> np.ndarray:
-    """The class that spreading gives each clip, -1 where none reaches it: [N].
+    """Classes after spreading, -1 where no label reaches a clip: [N].
 
-    own_N: classes of the clips, of which those of `known_N` are spread.
+    own_N: classes of the clips. known_N: which of them are spread.
     """
     if known_N.all() or not known_N.any():
         return np.where(known_N, own_N, -1)
     try:
         model = sklearn.semi_supervised.LabelSpreading(**settings)
-        with np.errstate(invalid="ignore"):  # A clip far from all others has no distribution: 0 / 0.
+        with np.errstate(invalid="ignore"):  # A clip far from all others has the distribution 0 / 0.
             model.fit(latent_ND, np.where(known_N, own_N, -1))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"recipe.spreading={settings}: {' '.join(str(error).split())}") from error
@@ -154,9 +157,8 @@ def spread(latent_ND: np.ndarray, own_N: np.ndarray, known_N: np.ndarray, settin
 
 
 def embed(latent_ND: np.ndarray, seed: int) -> np.ndarray:
-    """Two dimensions by t-SNE, of the first 50 principal components: [N, 2]; zeros for fewer than five clips, or where
-    all latents are the same."""
-    # scikit-learn divides by the spread of the latents: without any, its compiled code ends the program.
+    """t-SNE of the first 50 principal components: [N, 2]. Zeros for fewer than five clips, or for equal latents."""
+    # scikit-learn divides by the spread of the latents: with equal ones its compiled code crashes.
     if len(latent_ND) < 5 or not np.ptp(latent_ND, axis=0).any():
         return np.zeros((len(latent_ND), 2))
     if latent_ND.shape[1] == 1:  # t-SNE starts from two principal components.
@@ -168,7 +170,7 @@ def embed(latent_ND: np.ndarray, seed: int) -> np.ndarray:
 
 
 def promotion_table(groups: dict[str, np.ndarray], own_N, known_N, promoted_N) -> dict:
-    """Counts in the shape of the study's tables: clips, verified before and after, of each group and of all."""
+    """Clips and verified ones, before and after promotion, of each group and of all, as in the study's tables."""
     lines = []
     for name, classes in (groups | {"all": np.concatenate(list(groups.values()))}).items():
         inside = np.isin(own_N, classes)

@@ -1,4 +1,4 @@
-"""Self-training: a network labels what it is sure of, but not too sure, and trains on with it, again and again."""
+"""Self-training: a network labels clips of which it is sure, but not too sure, and trains on them, repeatedly."""
 
 import functools
 import pathlib
@@ -8,57 +8,65 @@ from typing import NamedTuple
 
 import numpy as np
 
-from audiojax import console, evaluate, metrics
+from audiojax import console, evaluate, experiment, names, runs
 from audiojax import mesh as meshes
-from audiojax.data import labels, splits
+from audiojax.data import labels
+from audiojax.data.protocol import make_parts, relabel
+from audiojax.data.windows import Part, select
 from audiojax.errors import ConfigError, NonFiniteError
-from audiojax.evaluate import Scores
-from audiojax.lock import own_folder
+from audiojax.evaluate import Outputs
 from audiojax.recipes import single
-from audiojax.writer import Writer, read_arrays, read_result
+from audiojax.tasks.supervised import clips
+from audiojax.writer import read_arrays
 
-PSEUDO = "pseudo"  # subset of the clips that a network has labelled
+PSEUDO = "pseudo"  # subset of clips with predicted labels
 HEADER = ("iteration", "epoch", "data", "train accuracy", "valid accuracy", "lower bound")
 
 
 class Seed(NamedTuple):
-    """One seed's training. config: its own. data: of the config; its train part is what is labelled from the start.
+    """The training of one seed.
 
-    whole: all clips that may be trained on, under their own labels. pool: those of them that are to be labelled.
+    data: of the config; its train part has the clips that are labelled from the start. whole: all clips that may be
+    trained on, with their own labels. pool: those of them without a label from the start.
     """
 
     config: object
-    data: single.Data
-    whole: splits.Part
-    pool: splits.Part
+    data: experiment.Data
+    whole: Part
+    pool: Part
     folder: pathlib.Path
 
     def iteration(self, number: int) -> pathlib.Path:
-        """The folder of an iteration, from 0 on."""
+        """Folder of an iteration, counted from 0."""
         return self.folder / f"iteration_{number:02d}"
 
 
-@own_folder
+@runs.own_folder
 def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> dict:
     """Trains in iterations; returns what result.json holds.
 
-    Config: recipe.iterations, each of the config's duration and early stopping; recipe.warm_start: each from the
-    weights that validation chose in the one before, else from new ones. The first trains on the config's training
-    clips; the others also on the clips that these lack by data.label_file and data.subset_weights, under the label that
-    was predicted where its probability is from recipe.lower, which goes evenly from its first value to its second, to
-    recipe.upper; with recipe.agreeing only where that is the clip's own label. What validation prefers of all
-    iterations is what test is read with. Seeds take turns, for each chooses labels of its own. A seed ends with an
-    iteration that diverges, which does not count; a seed whose first one does has no scores.
+    The first iteration trains on the config's training clips. Each later one also trains on clips that
+    data.label_file and data.subset_weights leave out, with their predicted labels, where the probability of the label
+    lies within bounds. Validation chooses the iteration that scores test. Seeds train one after the other, each with
+    its own labels. An iteration that diverges does not count and ends its seed; a seed whose first iteration diverges
+    has no scores.
 
-    seed_N/iteration_M: a run's folder, with labels.csv, the clips of that iteration, with the probability of those that
-    were predicted. An interrupted run goes on inside of the iteration that it had come to.
+    seed_N/iteration_M is a run's folder, whose labels.csv has the clips of that iteration, with the probability of
+    predicted labels. An interrupted run resumes within its iteration.
+
+    Config:
+      recipe.iterations: their number, each with the config's duration and early stopping.
+      recipe.warm_start: whether an iteration starts from the weights that validation chose in the one before.
+      recipe.lower: the lower bound in the second iteration and in the last; in between it changes linearly.
+      recipe.upper: the upper bound.
+      recipe.agreeing: whether a predicted label must be the clip's own label.
 
     Raises:
-      ConfigError: bounds or iterations that cannot be, a grid, or several labels a clip. NonFiniteError: the first
+      ConfigError: impossible bounds or iterations, a grid, or several labels a clip. NonFiniteError: the first
         iterations of all seeds diverge.
     """
     started_s = time.perf_counter()
-    writer, result = single.open_folder(config, workdir)
+    writer, result = runs.open_folder(config, workdir)
     if result:
         return result
     recipe = config.recipe
@@ -68,11 +76,11 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
             f"recipe.iterations={recipe.iterations} must be at least 1, lower={recipe.lower} (two bounds) and"
             f" upper={recipe.upper} in order and within 0 … 1, and there must be no grid."
         )
-    data = single.open_run(config, workdir, raw_dir, data_dir)
+    data = experiment.open_run(config, workdir, raw_dir, data_dir)
     if data.prepared.multi_label:
         raise ConfigError(f"self_training is for single labels, and {data.prepared.name} has several a clip.")
     whole = all_clips(config, data)
-    pool = splits.select(whole, ~np.isin(whole.id, data.parts["train"].id))
+    pool = select(whole, ~np.isin(whole.id, data.parts["train"].id))
     if not len(pool.id):
         data.notes.append("train has no clip left that self-training could label")
     writer.begin(0)
@@ -92,17 +100,17 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
             chosen.append(None)
             best_step.append(0)
             continue
-        best = metrics.best([line["valid"] for line in lines], config.select)
-        fitted = iterate(seed, best)  # That iteration is finished: its weights are read, not trained.
-        names = {"train": "labelled", "valid": "valid", "test": "test"}
-        chosen.append({name: fitted.scores(own_name) for name, own_name in names.items()})
+        best = names.task(config.task.name).best([line["valid"] for line in lines], config.select)
+        fitted = iterate(seed, best)  # reads the weights of that finished iteration
+        parts = {"train": "labelled", "valid": "valid", "test": "test"}
+        chosen.append({name: fitted.scores(part) for name, part in parts.items()})
         tables[f"Iterations of seed {own.seed}; chosen: {best + 1}"] = {
             "header": HEADER,
             "lines": [line["trace"] for line in lines],
         }
-        trained.append(single.training(seed.config, fitted))
+        trained.append(experiment.training(seed.config, fitted))
         best_step += trained[-1]["best_step"]
-        if len(trained) == 1:
+        if len(trained) == 1 and config.run.first_layer:
             single.leave_first_layer(fitted, writer)
         for name in lines[0]["time_s"]:
             time_s[name] = time_s.get(name, 0.0) + sum(line["time_s"][name] for line in lines)
@@ -110,29 +118,35 @@ def run(config, workdir: pathlib.Path, raw_dir: pathlib.Path | None, data_dir: p
         raise error
     scored = next(scores for scores in chosen if scores)
     blank = {name: evaluate.without(scores, np.ones(1, bool)) for name, scores in scored.items()}
-    together = lambda each: None if each[0] is None else np.concatenate(each)
-    scores_of = lambda name: Scores(*map(together, zip(*((scores or blank)[name] for scores in chosen))))
-    result = single.facts(config, data) | trained[0] | single.judge(config, data.parts, scores_of, writer)
+
+    def scores_of(name: str) -> Outputs:
+        return {key: np.concatenate([(scores or blank)[name][key] for scores in chosen]) for key in blank[name]}
+
+    result = experiment.facts(config, data) | trained[0] | experiment.judge(config, data.parts, scores_of, writer)
     result |= {"best_step": best_step, "diverged": diverged, "tables": tables, "time_s": time_s}
     result["unlabelled"] = len(pool.id)
-    return single.close_folder(writer, workdir, result)
+    return runs.close_folder(writer, workdir, result)
 
 
-def all_clips(config, data: single.Data) -> splits.Part:
-    """The training clips that there are without a label file and without weights."""
+def all_clips(config, data: experiment.Data) -> Part:
+    """The training clips without data.label_file and data.subset_weights."""
     section = config.data.copy_and_resolve_references().unlock()
     section.label_file, section.subset_weights = "", {}
-    parts, *_ = splits.make_parts(data.prepared, section.protocols[config.protocol], section)
+    parts, *_ = make_parts(data.prepared, section.protocols[config.protocol], section)
     return parts["train"]
 
 
 def train(seed: Seed) -> tuple[list[dict], NonFiniteError | None]:
-    """The results of all iterations, trained where they are not finished yet: each "valid" (by config.select),
-    "trace" (as HEADER) and "time_s". Those before one that diverges, and its error."""
+    """Trains the iterations that are not finished.
+
+    Returns:
+      the result of each iteration: "valid" (config.select), "trace" (see HEADER) and "time_s". Where one diverges, the
+      results before it and its error.
+    """
     config, lines = seed.config, []
     for number in range(config.recipe.iterations):
         folder = seed.iteration(number)
-        line = meshes.by_first(functools.partial(read_result, folder))
+        line = meshes.by_first(functools.partial(runs.read_result, folder))
         if line is None:
             meshes.by_first(functools.partial(choose_once, seed, number))
             try:
@@ -140,28 +154,28 @@ def train(seed: Seed) -> tuple[list[dict], NonFiniteError | None]:
             except NonFiniteError as error:
                 return lines, error
         lines.append(line)
-        # Weights are kept of the iteration that validation prefers and of the newest, which the next one begins with.
-        best = metrics.best([line["valid"] for line in lines], config.select)
+        # Only the best iteration and the newest, from which the next one starts, keep their weights.
+        best = names.task(config.task.name).best([line["valid"] for line in lines], config.select)
         old = [seed.iteration(other) / "checkpoints" for other in set(range(number)) - {best}]
         meshes.by_first(lambda old=old: [shutil.rmtree(path, ignore_errors=True) for path in old])
     return lines, None
 
 
 def lower_bound(recipe, number: int) -> float:
-    """Of the probability with which a clip joins iteration `number`, from 1 on."""
+    """Lower bound of the probabilities in iteration `number`, from 1."""
     return float(np.linspace(*recipe.lower, max(recipe.iterations - 1, 1))[number - 1])
 
 
 def choose_once(seed: Seed, number: int) -> None:
-    """Writes the label file of an iteration, where an interrupted run has not."""
-    path = seed.iteration(number) / single.LABELS
+    """Writes the label file of an iteration, unless an interrupted run has written it."""
+    path = seed.iteration(number) / runs.LABELS
     if not path.exists():
         labels.write(path, choose(seed, number))
 
 
 def choose(seed: Seed, number: int) -> list[dict]:
-    """The lines of an iteration's label file: what is labelled from the start, and what the iteration before predicts
-    within the bounds."""
+    """Rows of an iteration's label file: the clips labelled from the start, and the predictions of the iteration before
+    that lie within the bounds."""
     part, classes, recipe = seed.data.parts["train"], seed.data.classes, seed.config.recipe
     first = np.unique(part.id, return_index=True)[1]
     rows = [
@@ -183,28 +197,28 @@ def choose(seed: Seed, number: int) -> list[dict]:
     return rows
 
 
-def iterate(seed: Seed, number: int) -> single.Fitted:
-    """Trains an iteration on its label file, from its newest checkpoint, or the weights of the one before."""
+def iterate(seed: Seed, number: int) -> experiment.Fitted:
+    """Trains an iteration on its label file, from its newest checkpoint or the weights of the iteration before."""
     folder, config = seed.iteration(number), seed.config
-    table = labels.read(folder / single.LABELS, seed.data.classes)
-    part, _ = splits.relabel(seed.whole, table, seed.data.classes, folder / single.LABELS)
+    table = labels.read(folder / runs.LABELS, seed.data.classes)
+    part, _ = relabel(seed.whole, table, seed.data.classes, folder / runs.LABELS)
     parts = {"train": part, "labelled": seed.data.parts["train"]}
     parts |= {name: seed.data.parts[name] for name in ("valid", "test")}
     parts |= {"pool": seed.pool} if len(seed.pool.id) else {}
     console.say(f"{config.row}, seed {config.seed}, iteration {number + 1}: {len(table):,} clips")
     start_from = seed.iteration(number - 1) if number and config.recipe.warm_start else None
-    writer = Writer(folder, config.to_dict())
-    return single.fit(config, seed.data._replace(parts=parts), folder, writer, start_from)
+    writer = runs.open_writer(config, folder)
+    return experiment.fit(config, seed.data._replace(parts=parts), folder, writer, start_from)
 
 
-def finish(seed: Seed, number: int, fitted: single.Fitted) -> dict:
-    """The result.json of an iteration, with what it predicts of the pool beside it."""
+def finish(seed: Seed, number: int, fitted: experiment.Fitted) -> dict:
+    """Writes and returns the result.json of an iteration. Also writes its predictions of the pool."""
     config, trainer = seed.config, fitted.trainer
-    writer = Writer(seed.iteration(number), config.to_dict())
+    writer = runs.open_writer(config, seed.iteration(number))
     summary = {name: trainer.evaluator.report(name, fitted.scores(name)).summary for name in ("train", "valid")}
     if len(seed.pool.id):
-        first, score_MK = evaluate.clips(seed.pool, fitted.scores("pool"))
-        writer.predictions("pool", splits.select(seed.pool, first), score_MK[None])
+        first, score_MK = clips(seed.pool, fitted.scores("pool"))
+        writer.predictions("pool", select(seed.pool, first), score_MK[None])
     accuracy = lambda name: f"{summary[name].get('accuracy_group', summary[name]['accuracy'])[0]:.4f}"
     id_N = fitted.data.parts["train"].id
     epoch = trainer.best_steps(fitted.best)[0] * config.batch_size / len(id_N)

@@ -1,1 +1,1 @@
-"""What a study's runs amount to: tables, plots, and one page with both."""
+"""The report of a study: scores, tables, plots, and one page with all of them."""

@@ -1,4 +1,4 @@
-"""Which test examples a report shows, what they look like and what they sound like."""
+"""Test examples on the page: which ones, their pictures and their sounds."""
 
 import base64
 import pathlib
@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from audiojax.data import prepared as prepared_data
-from audiojax.data import segments
 from audiojax.data.store import Index
+from audiojax.data.windows import steps_of
 from audiojax.errors import DataError
 from audiojax.report import plots
 
@@ -18,14 +18,14 @@ except (ImportError, OSError):  # OSError: soundfile without libsndfile
     encode_mp3 = None
 
 SHOWN = 3  # examples of each kind
-LONGEST_S = 5.0  # of a longer one, its beginning
+LONGEST_S = 5.0  # longer examples are cut
 
 
 class Sound(NamedTuple):
-    """Where the test examples of a run can be read.
+    """The audio of the test examples of a run.
 
-    name: of the released split. audio: int16 [samples], its clips end to end, as `index` has them.
-    window: samples of an example; 0 where examples are whole clips.
+    name: released split. audio: int16 [samples], all clips one after another, with their places in `index`.
+    window: samples of an example; 0 if examples are whole clips.
     """
 
     name: str
@@ -36,35 +36,36 @@ class Sound(NamedTuple):
 
 
 def choose(score_NK: np.ndarray, label: np.ndarray, id_N: np.ndarray) -> dict[str, list[int]]:
-    """Rows of the examples worth a look, by kind, at most one of a clip in each.
+    """Chooses the examples to show: rows by kind, at most one of each clip in a kind.
 
     Args:
-      score_NK: probabilities. label: int [N], or multi-hot [N, K]; right is whose first class is among its labels.
+      score_NK: probabilities. label: int [N], or multi-hot [N, K]. An example is right if its most probable class is
+        one of its labels.
     """
     order_NK = np.argsort(-score_NK, axis=1, kind="stable")[:, :2]
     first_N, second_N = np.take_along_axis(score_NK, order_NK, 1).T
     hot_N = label == order_NK[:, 0] if label.ndim == 1 else np.take_along_axis(label, order_NK[:, :1], 1)[:, 0]
     right_N = hot_N.astype(bool)
-    rank_of_kind = {
+    ranks = {
         "Most confident, right": np.where(right_N, -first_N, np.inf),
         "Most confident, wrong": np.where(right_N, np.inf, -first_N),
         "Least decided": first_N - second_N,
     }
-    return {kind: first_of_each(rank_N, id_N) for kind, rank_N in rank_of_kind.items()}
+    return {kind: first_of_each(rank_N, id_N) for kind, rank_N in ranks.items()}
 
 
 def first_of_each(rank_N: np.ndarray, id_N: np.ndarray) -> list[int]:
-    """The rows of the smallest finite ranks, one of each id."""
-    row_of_id = {}
+    """The rows of the `SHOWN` smallest finite ranks, one for each id."""
+    rows = {}
     for row in np.argsort(rank_N, kind="stable"):
-        if len(row_of_id) == SHOWN or not np.isfinite(rank_N[row]):
+        if len(rows) == SHOWN or not np.isfinite(rank_N[row]):
             break
-        row_of_id.setdefault(id_N[row], int(row))
-    return list(row_of_id.values())
+        rows.setdefault(id_N[row], int(row))
+    return list(rows.values())
 
 
 def open_sound(config: dict, data_dir: pathlib.Path) -> Sound | str:
-    """The test split of a run's config, or the sentence why its examples have no picture and no sound."""
+    """Opens the test split of a run's config, or returns a sentence that says why there is no audio."""
     data, without = config["data"], "The clips below are without picture and sound: "
     try:
         prepared = prepared_data.find(data["name"], data["variant"], data_dir)
@@ -78,7 +79,7 @@ def open_sound(config: dict, data_dir: pathlib.Path) -> Sound | str:
         return f"{without}{data['name']} holds no audio."
     if encode_mp3 is None:
         return f"{without}soundfile cannot be imported here."
-    window = segments.steps_of(data["segment"]["seconds"], prepared.sample_rate_hz, "seconds")
+    window = steps_of(data["segment"]["seconds"], prepared.sample_rate_hz, "seconds")
     try:
         return Sound(split, prepared.inputs(split), prepared.index(split), prepared.sample_rate_hz, window)
     except (DataError, OSError, ValueError, KeyError) as error:
@@ -86,7 +87,7 @@ def open_sound(config: dict, data_dir: pathlib.Path) -> Sound | str:
 
 
 def cut(sound: Sound, clip: str, offset: int) -> np.ndarray | None:
-    """int16 [samples] of the example that begins at `offset` of a clip; None where the data does not have it."""
+    """Cuts out the example at `offset` of a clip: int16 [samples], or None if the data does not have it."""
     row = np.searchsorted(sound.index.id, clip)
     if row == len(sound.index.id) or sound.index.id[row] != clip or sound.index.length[row] <= offset:
         return None
@@ -96,7 +97,7 @@ def cut(sound: Sound, clip: str, offset: int) -> np.ndarray | None:
 
 
 def media(audio_T: np.ndarray, sample_rate_hz: int) -> dict[str, str]:
-    """A clip's "picture" (SVG) and "audio" (MP3) as data URIs."""
+    """The "picture" (SVG) and "audio" (MP3) of a clip, as data URIs."""
     mp3 = base64.b64encode(encode_mp3(audio_T, sample_rate_hz)).decode()
     return {
         "picture": plots.data_uri(plots.clip(audio_T, sample_rate_hz)),

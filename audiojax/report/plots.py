@@ -1,4 +1,4 @@
-"""Pictures of the report, each a matplotlib Figure; on a page they are SVG, legible on light and on dark ground."""
+"""Figures of the report. On the page they are SVG, readable on light and dark backgrounds."""
 
 import io
 import urllib.parse
@@ -13,13 +13,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from audiojax.report.grids import Grid
-from audiojax.report.table import PROTOCOLS, Entry, Measure
+from audiojax.report.scores import PROTOCOLS, Entry, Measure
 
-INK = "#757b85"  # of text and axes; in an SVG image it follows the reader's theme
+INK = "#757b85"  # text and axes; in an SVG it follows the reader's theme
 THEME = ":root{--ink:#5b636e}@media(prefers-color-scheme:dark){:root{--ink:#9aa4b1}}"
 COLOURS = dict(zip(PROTOCOLS, ("#e07b18", "#3b82f6")))
-OTHERS = ("#14a38b", "#a371f7", "#d6498f")  # of protocols with other names
-LOSSES = {  # by its name in metrics.jsonl: what a curve is called, its colour
+OTHERS = ("#14a38b", "#a371f7", "#d6498f")  # of other protocols
+LOSSES = {  # name in metrics.jsonl -> label of the curve, colour
     "train/loss": ("train", COLOURS["paper"]),
     "valid/loss": ("valid", COLOURS["honest"]),
     "train/discriminator_loss": ("discriminator", OTHERS[0]),
@@ -36,11 +36,11 @@ Curve = tuple[np.ndarray, np.ndarray]  # step [S], value [S, replicas]
 
 @matplotlib.rc_context(STYLE)
 def learning_curves(curves: dict[str, Curve], metric: str, best_steps: list[int]) -> Figure:
-    """Losses (of a GAN also its discriminator's) and a validation metric over steps: replicas thin, their mean bold.
+    """Losses and a validation metric over steps: replicas are thin lines, their mean is bold.
 
     Args:
       curves: "train/loss", "valid/loss", "valid/METRIC", … -> (step [S], value [S, replicas]).
-      metric: drawn beside the loss where it is another. best_steps: the step chosen for each replica.
+      metric: drawn beside the loss, unless it is the loss. best_steps: the step chosen for each replica.
     """
     panels = {metric: (f"valid/{metric}",), "loss": tuple(LOSSES)}
     panels = {name: panels[name] for name in dict.fromkeys(("loss", metric))}
@@ -48,11 +48,11 @@ def learning_curves(curves: dict[str, Curve], metric: str, best_steps: list[int]
     for axes, (name, keys) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
         drawn = {key: thinned(*curves[key]) for key in keys if key in curves}
         for key, (step_S, value_SR) in drawn.items():
-            name_of_key, colour = LOSSES.get(key, (key.split("/")[0], COLOURS["honest"]))
+            label, colour = LOSSES.get(key, (key.split("/")[0], COLOURS["honest"]))
             if value_SR.shape[1] > 1:
                 axes.plot(step_S, value_SR, color=colour, linewidth=0.7, alpha=0.4)
-            marker = "o" if len(step_S) == 1 else ""  # A line of one point is not seen.
-            axes.plot(step_S, np.nanmean(value_SR, 1), color=colour, linewidth=1.8, marker=marker, label=name_of_key)
+            marker = "o" if len(step_S) == 1 else ""  # A line of one point is invisible.
+            axes.plot(step_S, np.nanmean(value_SR, 1), color=colour, linewidth=1.8, marker=marker, label=label)
         for number, step in enumerate(sorted(set(best_steps))):
             label = None if number else "chosen"
             axes.axvline(step, color=INK, linewidth=0.8, linestyle=(0, (3, 3)), label=label)
@@ -67,21 +67,21 @@ def learning_curves(curves: dict[str, Curve], metric: str, best_steps: list[int]
 
 
 def thinned(step_S: np.ndarray, value_SR: np.ndarray, points: int = 200) -> Curve:
-    """At most `points` of a curve, each the mean of as many neighbours."""
+    """Reduces a curve to at most `points` means of neighbours."""
     bins = np.array_split(np.arange(len(step_S)), min(points, len(step_S)))
     return np.array([step_S[b].mean() for b in bins]), np.array([value_SR[b].mean(0) for b in bins])
 
 
 @matplotlib.rc_context(STYLE)
 def confusion(counts_KK: np.ndarray, classes: list[str]) -> Figure:
-    """Confusion matrix of the classes that occur, rows the truth: colour by the share of its row, counts written in."""
+    """Confusion matrix of the classes that occur. Rows are the truth, colours are shares of a row."""
     occur = np.flatnonzero(counts_KK.sum(0) + counts_KK.sum(1))
     counts_KK, classes = counts_KK[np.ix_(occur, occur)], [classes[k] for k in occur]
     share_KK = counts_KK / np.maximum(counts_KK.sum(1, keepdims=True), 1)
     side = (0.31 if len(classes) <= 20 else 0.24) * len(classes)
     figure = Figure((side + 1.5, side + 1.3), layout="constrained")
     axes = figure.subplots()
-    # An empty cell shows the page's ground.
+    # An empty cell shows the background.
     axes.imshow(np.ma.masked_equal(share_KK, 0), "Blues", vmin=-0.15, vmax=1, interpolation="none")
     for truth, chosen in np.argwhere(counts_KK):
         colour = "#ffffff" if share_KK[truth, chosen] > 0.5 else "#10151c"
@@ -101,7 +101,7 @@ def confusion(counts_KK: np.ndarray, classes: list[str]) -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def clip(audio_T: np.ndarray, sample_rate_hz: int) -> Figure:
-    """Waveform of a clip (int16, at its own scale) above its log-mel spectrogram (56 bands, 80 dB)."""
+    """Waveform of a clip (int16, scaled to its peak) above its log-mel spectrogram (56 bands, 80 dB)."""
     seconds, columns, bands, n_fft = len(audio_T) / sample_rate_hz, 150, 56, 2048
     x_T = np.pad(audio_T / 32768, (0, max(n_fft - len(audio_T), 0)))
     figure = Figure((3.6, 2.1))
@@ -117,7 +117,7 @@ def clip(audio_T: np.ndarray, sample_rate_hz: int) -> Figure:
 
     hop = max(len(x_T) // columns, 1)
     power = librosa.feature.melspectrogram(y=x_T, sr=sample_rate_hz, n_fft=n_fft, hop_length=hop, n_mels=bands)
-    # In steps of 2 dB: to the eye the same, as a picture half the size.
+    # Steps of 2 dB look the same and halve the picture's size.
     level_db = 2 * np.round(librosa.power_to_db(power, ref=np.max) / 2)
     mel.imshow(level_db, "magma", aspect="auto", origin="lower", interpolation="none", extent=(0, seconds, 0, bands))
     edges_hz = librosa.mel_frequencies(bands, fmax=sample_rate_hz / 2)
@@ -131,7 +131,7 @@ def clip(audio_T: np.ndarray, sample_rate_hz: int) -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def overview(entries: list[Entry], measure: Measure) -> Figure:
-    """A measure of every row: published, and under each protocol with its 95 % interval."""
+    """A measure of every row: published, and with its 95 % interval under each protocol."""
     figure = Figure((5.5, 0.9 + 0.3 * len(entries)), layout="constrained")
     axes = figure.subplots()
     height = np.arange(len(entries))
@@ -160,19 +160,19 @@ def overview(entries: list[Entry], measure: Measure) -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def grids(found: list[Grid]) -> Figure:
-    """The measure over the settings of each grid, as in Li's figure 4: its range, its mean, what validation chose."""
+    """Range and mean of a measure over the settings of each grid, and the setting that validation chose."""
     rows = list(dict.fromkeys(grid.row for grid in found))
     protocols = colours(grid.protocol for grid in found)
     width = 0.7 / len(protocols)
     figure = Figure((max(5.5, 1.2 + 0.9 * len(rows)), 3.2), layout="constrained")
     axes = figure.subplots()
     for number, (protocol, colour) in enumerate(protocols.items()):
-        own = [grid for grid in found if grid.protocol == protocol]
-        place = np.array([rows.index(grid.row) for grid in own]) + (number - (len(protocols) - 1) / 2) * width
-        low, high, mean = (np.array([extreme(grid.test) for grid in own]) for extreme in (np.min, np.max, np.mean))
+        shown = [grid for grid in found if grid.protocol == protocol]
+        place = np.array([rows.index(grid.row) for grid in shown]) + (number - (len(protocols) - 1) / 2) * width
+        low, high, mean = (np.array([f(grid.test) for grid in shown]) for f in (np.min, np.max, np.mean))
         axes.bar(place, high - low, 0.8 * width, low, color=colour, alpha=0.35, label=protocol)
         axes.hlines(mean, place - 0.4 * width, place + 0.4 * width, color=colour, linewidth=1.6)
-        axes.plot(place, [grid.test[grid.chosen] for grid in own], "o", color=colour, markersize=5)
+        axes.plot(place, [grid.test[grid.chosen] for grid in shown], "o", color=colour, markersize=5)
     published = {grid.row: grid.published for grid in found if grid.published is not None}
     place = [rows.index(row) for row in published]
     axes.plot(place, list(published.values()), "D", color=INK, markerfacecolor="none", label="published")
@@ -187,7 +187,7 @@ def grids(found: list[Grid]) -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def reconstructions(image_NHW: np.ndarray, again_NHW: np.ndarray) -> Figure:
-    """Images, row 0 at the bottom, above what an autoencoder makes of them, in the same colours."""
+    """Images above their reconstructions, in the same range of colours. Row 0 is at the bottom."""
     figure = Figure((1.35 * len(image_NHW), 3.0), layout="constrained")
     for row, images in zip(figure.subplots(2, len(image_NHW), squeeze=False), (image_NHW, again_NHW)):
         for axes, image, original in zip(row, images, image_NHW):
@@ -198,7 +198,7 @@ def reconstructions(image_NHW: np.ndarray, again_NHW: np.ndarray) -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def responses(response_HWF: np.ndarray) -> Figure:
-    """What each filter makes of an image, eight beside each other, each in its own range of colours."""
+    """Activations of each filter, eight in a row, each scaled to its own range."""
     filters = response_HWF.shape[-1]
     rows = -(-filters // 8)
     figure = Figure((7.2, 0.95 * rows), layout="constrained")
@@ -212,7 +212,7 @@ def responses(response_HWF: np.ndarray) -> Figure:
 
 
 def show_image(axes, image_HW: np.ndarray, colours: str, **limits) -> None:
-    """An image, row 0 at the bottom, thinned to at most 128 pixels a side."""
+    """Draws an image with row 0 at the bottom, thinned to at most 128 pixels a side."""
     steps = (slice(None, None, -(-size // 128)) for size in image_HW.shape)
     image = image_HW[tuple(steps)].astype(float)
     axes.imshow(image, colours, aspect="auto", origin="lower", interpolation="none", **limits)
@@ -221,7 +221,7 @@ def show_image(axes, image_HW: np.ndarray, colours: str, **limits) -> None:
 
 @matplotlib.rc_context(STYLE)
 def embedding(xy_N2: np.ndarray, label_N: np.ndarray, kept_N: np.ndarray, classes: list[str]) -> Figure:
-    """Points coloured by class, the classes in four panels: above all points, below those of `kept_N`."""
+    """Points coloured by class, with the classes in four panels: all points above, those of `kept_N` below."""
     present = np.unique(label_N)
     panels = [part for part in np.array_split(present, 4) if len(part)]
     figure = Figure((2.1 * len(panels), 4.9), layout="constrained")
@@ -231,7 +231,7 @@ def embedding(xy_N2: np.ndarray, label_N: np.ndarray, kept_N: np.ndarray, classe
             for number, label in enumerate(part):
                 x, y = xy_N2[shown_N & (label_N == label)].T
                 colour = matplotlib.colormaps["tab20" if len(part) > 10 else "tab10"](number)
-                # As pixels: the release has thousands of points.
+                # The release has thousands of points.
                 axes.scatter(x, y, 6, color=colour, label=classes[label], linewidths=0, rasterized=True)
             axes.set(xticks=[], yticks=[])
     for axes in axes_2P[0]:
@@ -248,10 +248,10 @@ def colours(protocols: Iterable[str]) -> dict[str, str]:
 
 
 def data_uri(figure: Figure) -> str:
-    """A figure as the address of an image that holds it: SVG, its text set by the reader's own fonts."""
+    """A figure as the data URI of an SVG, whose text is set in the reader's fonts."""
     file = io.StringIO()
     with warnings.catch_warnings(), matplotlib.rc_context(STYLE):
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # Only its width is guessed; the reader's fonts draw it.
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # The reader's fonts draw it.
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     head = '<style type="text/css">'
     svg = file.getvalue().replace(head, head + THEME, 1).replace(INK, f"var(--ink, {INK})")

@@ -1,1 +1,1 @@
-"""What a step is: `NAME.py` holds `Task` with `init`, `train_step` and `eval_step`."""
+"""What a training step is: each module but `network` has a class Task, which `task.name` names."""

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from audiojax.data import prepared, release, store
+from audiojax.data.open import open_data
 from audiojax.data.prepare import prepare
 from audiojax.errors import DataError
-from audiojax.recipes import single
 from tests.conftest import config_of
 from tests.data.releases import inputs_by_id, samples_of, track, write_files
 
@@ -84,11 +84,11 @@ def test_damage_is_said_by_clip_and_large_data_are_verified_on_demand(copy, monk
     content = bytearray(path.read_bytes())
     content[2 * start + 7] ^= 1
     path.write_bytes(content)
-    with pytest.raises(DataError, match="the samples of 1 are not those that were prepared"):
+    with pytest.raises(DataError, match="the samples of 1 have changed since they were prepared"):
         open_all(copy)
     monkeypatch.setattr(prepared, "QUICK_BYTES", 0)
     open_all(copy)
-    with pytest.raises(DataError, match="the samples of 1 are not"):
+    with pytest.raises(DataError, match="the samples of 1 have changed"):
         data.verify(whole=True)
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match=f"has {len(content) // 2:,} bytes instead of {len(content):,}"):
@@ -104,24 +104,24 @@ def test_what_a_killed_preparation_left_is_not_taken(copy):
 
 
 def section(**overrides):
-    return config_of("fagan_gtzan", "cnn1d_gap", data__variant=VARIANT, **overrides).data
+    return config_of("fagan_gtzan", "cnn1d_gap", data__variant=VARIANT, **overrides)
 
 
 def test_another_release_is_refused_however_it_differs(copy):
-    source, open_data = copy / "raw" / "gtzan", lambda raw: single.open_data(section(), raw, copy / "data")
-    assert open_data(copy / "raw").examples == open_data(None).examples == {"all": 3}
+    source, opened = copy / "raw" / "gtzan", lambda raw: open_data(section(), raw, copy / "data")
+    assert opened(copy / "raw").examples == opened(None).examples == {"all": 3}
     moved = copy / "elsewhere"
     shutil.copytree(copy / "raw", moved)  # with the times of its files
     (moved / "gtzan" / ".DS_Store").write_bytes(b"x")
-    assert open_data(moved).examples == {"all": 3}
+    assert opened(moved).examples == {"all": 3}
     with pytest.raises(DataError, match="nowhere has no folder gtzan"):
-        open_data(copy / "nowhere")
+        opened(copy / "nowhere")
 
     times = os.stat(source / "pop" / "1.wav")
     (source / "pop" / "1.wav").write_bytes(track(9))
     assert os.stat(source / "pop" / "1.wav").st_size == times.st_size
     with pytest.raises(DataError, match="was not prepared from .*names, sizes or times.*or leave --raw_dir out"):
-        open_data(copy / "raw")
+        opened(copy / "raw")
     for change in (
         lambda: (moved / "gtzan" / "pop" / "3.wav").write_bytes(track(3)),
         lambda: (moved / "gtzan" / "pop" / "3.wav").rename(moved / "gtzan" / "pop" / "4.wav"),
@@ -129,7 +129,7 @@ def test_another_release_is_refused_however_it_differs(copy):
     ):
         change()
         with pytest.raises(DataError, match="was not prepared from .*elsewhere.*but from .*raw"):
-            open_data(moved)
+            opened(moved)
 
 
 def test_interrupted_preparation_starts_afresh_where_the_release_was_mended(tmp_path):

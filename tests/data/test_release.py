@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from audiojax.data.release import find_part, list_files, read_rows
+from audiojax.data.release import find_part, list_files
 from audiojax.errors import DataError
 from tests.data.releases import write_files
 
@@ -86,38 +86,3 @@ def test_part_is_found_in_folders_within_and_refused_where_it_is_there_twice(tmp
     write_files(tmp_path, {"two/part/a": b""})
     with pytest.raises(DataError, match="one/part and .*two/part are both there; keep one of them"):
         find_part(tmp_path, "part")
-
-
-TABLE = 'name,text\n\na,"one, two"\nb,"three\nfour; ""five"""\nc,é\n,\n'
-ROWS = [(3, "a", "one, two"), (5, "b", 'three\nfour; "five"'), (6, "c", "é")]
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
-@pytest.mark.parametrize("separator", [",", ";", "\t"])
-@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
-def test_csv_of_any_program_reads_the_same(encoding, separator, newline):
-    fields = [["name", "text"], ["a", "one, two"], ["b", 'three\tfour; ""five""'], ["c", "é"], ["", ""]]
-    text = newline.join(separator.join(f'"{field}"' for field in line) for line in fields) + newline
-    rows = [(row["name"], row["text"]) for _, row in read_rows(text.encode(encoding), ("name", "text"))]
-    assert rows == [("a", "one, two"), ("b", 'three\tfour; "five"'), ("c", "é")]
-
-
-def test_csv_keeps_newlines_in_quotes_and_counts_lines(encoding="utf-8"):
-    rows = read_rows(TABLE.encode(encoding), ("name", "text"))
-    assert [(line, row["name"], row["text"]) for line, row in rows] == ROWS
-
-
-@pytest.mark.parametrize(
-    ("content", "why"),
-    [
-        ("name,text\na,é\n".encode("latin-1"), "neither UTF-8 nor UTF-16 .byte 0xE9 at position 12., so save it as"),
-        (b"name,text\na,one, two\n", "line 2: 3 values under a header of 2 columns"),
-        (b'name,text\na,"one\n', "unexpected end of data"),
-        (b"name,text,text\na,b,c\n", "has the column text twice"),
-        (b"name|text\na|b\n", "has no column name, text"),
-        (b"", "has no column name, text"),
-    ],
-)
-def test_csv_that_cannot_be_read_for_certain_says_why(content, why):
-    with pytest.raises(ValueError, match=why):
-        list(read_rows(content, ("name", "text")))

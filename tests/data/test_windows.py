@@ -8,15 +8,16 @@ import weakref
 import hypothesis
 import hypothesis.strategies as st
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
 from audiojax import mesh as meshes
-from audiojax.data import extended, pipeline, resident, splits, store
+from audiojax.data import extended, pipeline, resident, store, windows
 from audiojax.data.prepared import Prepared
-from audiojax.errors import DataError
-from audiojax.recipes import augmentation, gan
+from audiojax.errors import ConfigError, DataError
+from audiojax.recipes import gan
 
 LENGTHS = st.lists(st.integers(1, 30), min_size=1, max_size=6)
 SEGMENTS = st.fixed_dictionaries(
@@ -59,7 +60,7 @@ def windows_of(source, name: str, rows: np.ndarray, mesh) -> dict[str, np.ndarra
     return {field: np.concatenate([batch[field] for batch in batches]) for field in batches[0]}
 
 
-def expected(part: splits.Part, clips: dict[str, np.ndarray], row: int, pad: str) -> np.ndarray:
+def expected(part: windows.Part, clips: dict[str, np.ndarray], row: int, pad: str) -> np.ndarray:
     """A window, sample by sample."""
     clip, offset, length = clips[part.id[row]], part.offset[row], part.length[row]
     behind = lambda position: clip[offset + position % length] if pad == "repeat" else 0
@@ -86,8 +87,9 @@ def check(prepared, parts, pad, clips):
 def test_every_sample_of_every_part_is_the_clips_own(one, two, three, segment):
     segment = ConfigDict(segment)
     with tempfile.TemporaryDirectory() as folder:
-        data, clips = prepare(pathlib.Path(folder), {"train": one, "valid": two, "test": three})
-        parts = {name: splits.cut_windows(splits.open_clips(data, name), data, segment) for name in splits.PARTS}
+        lengths = {"train": one, "valid": two, "test": three}
+        data, clips = prepare(pathlib.Path(folder), lengths)
+        parts = {name: windows.cut_windows(windows.whole_clips(data, name), data, segment) for name in lengths}
         check(data, parts, segment.pad, clips)
 
 
@@ -102,9 +104,11 @@ def test_clips_added_in_memory_are_read_as_others(lengths, samples, count, segme
         audio = np.stack([clip_of(20 + number, samples) for number in range(count)])
         whole, added = extended.extend(data, "train", audio, np.zeros(count, np.int32), ["a"], "generated")
         clips |= dict(zip(added.id, audio))
-        real, test = (splits.cut_windows(splits.open_clips(whole, name), whole, segment) for name in ("train", "test"))
-        generated = splits.cut_windows(added, whole, segment)
-        both = augmentation.joined(real, generated)
+        real, test = (
+            windows.cut_windows(windows.whole_clips(whole, name), whole, segment) for name in ("train", "test")
+        )
+        generated = windows.cut_windows(added, whole, segment)
+        both = windows.join(real, generated)
         check(whole, {"train": both, "generated": generated, "test": test}, segment.pad, clips)
         for part in (generated, test):  # as GANs are judged
             zeros = [expected(part, clips, row, "zeros") for row in range(len(part.id))]
@@ -113,7 +117,7 @@ def test_clips_added_in_memory_are_read_as_others(lengths, samples, count, segme
 
 def test_inputs_too_short_for_their_windows_are_refused(tmp_path):
     data, _ = prepare(tmp_path, {"train": [9, 5]})
-    parts = {"train": splits.open_clips(data, "train")}
+    parts = {"train": windows.whole_clips(data, "train")}
     path = store.inputs_path(tmp_path, "train")
     path.write_bytes(path.read_bytes()[: 2 * 12])
     for source in (resident.Resident, pipeline.Stream):
@@ -129,7 +133,7 @@ def test_nothing_of_a_feed_stays_when_it_has_ended(tmp_path):
             return np.arange(2)
 
     data, _ = prepare(tmp_path, {"train": [9, 5]})
-    source = pipeline.Stream(data, {"train": splits.open_clips(data, "train")}, "zeros", meshes.make_mesh(1, 1, 1))
+    source = pipeline.Stream(data, {"train": windows.whole_clips(data, "train")}, "zeros", meshes.make_mesh(1, 1, 1))
     held = []
     for calls in (1, 5):
         rows = Rows()
@@ -140,3 +144,44 @@ def test_nothing_of_a_feed_stays_when_it_has_ended(tmp_path):
     del rows, feed
     gc.collect()
     assert [ref() for ref in held] == [None, None]
+
+
+@hypothesis.given(
+    st.lists(st.integers(1, 60), min_size=1, max_size=6), st.integers(1, 20), st.integers(1, 25), st.integers(0, 25)
+)
+def test_windows_are_all_that_hold_enough_of_a_clip_and_no_clip_is_lost(lengths, steps, hop, shortest):
+    row, offset, length = windows.place_windows(np.array(lengths, np.int32), steps, hop, shortest)
+    expected = [
+        (number, start, min(steps, total - start))
+        for number, total in enumerate(lengths)
+        for start in range(0, total, hop)
+        if start == 0 or min(steps, total - start) >= min(max(shortest, 1), steps)
+    ]
+    assert list(zip(row, offset, length)) == expected
+
+
+def test_ten_windows_of_every_track_that_is_about_thirty_seconds_long():
+    """GTZAN's tracks have 660,000 to 675,808 samples, and the study cuts each into ten of 66,150."""
+    row, _, length = windows.place_windows(np.array([660_000, 661_500, 675_808], np.int32), 66_150, 66_150, 33_075)
+    assert np.bincount(row).tolist() == [10, 10, 10] and length.min() == 64_650
+
+
+@hypothesis.settings(deadline=None, max_examples=20)
+@hypothesis.given(st.integers(1, 9), st.integers(0, 4), st.integers(1, 3))
+def test_fill_puts_zeros_or_the_clip_again_after_its_end(length, missing, features):
+    steps = 9 + missing
+    clip = np.random.default_rng(0).integers(1, 9, (length, features)).astype(np.int16)
+    read = np.concatenate([clip, np.full((9 - length, features), -1, np.int16)])[None, None]  # beyond: another clip
+    zeros = windows.fill(jnp.asarray(read), jnp.array([[length]]), steps, "zeros")[0, 0]
+    again = windows.fill(jnp.asarray(read), jnp.array([[length]]), steps, "repeat")[0, 0]
+    np.testing.assert_array_equal(zeros, np.pad(clip, [(0, steps - length), (0, 0)]))
+    np.testing.assert_array_equal(again, np.resize(clip, (steps, features)))
+    assert zeros.dtype == again.dtype == jnp.int16
+
+
+def test_seconds_below_a_step_are_refused():
+    assert windows.steps_of(3.0, 22_050, "seconds") == 66_150
+    with pytest.raises(ConfigError, match="data.segment.hop_s=-1"):
+        windows.steps_of(-1.0, 22_050, "hop_s")
+    with pytest.raises(ConfigError, match="at least a step"):
+        windows.steps_of(1e-6, 22_050, "seconds")

@@ -10,7 +10,7 @@ import pytest
 
 from audiojax import names
 from audiojax.models import cnn, layers
-from audiojax.tasks import supervised
+from audiojax.tasks.network import build_model
 from tests.conftest import config_of
 
 CLIPS = {  # a batch of one as the data set stores it, and how many classes it has
@@ -34,8 +34,8 @@ TRAINED = [  # rows that have a network of their own
 def network(config, classes):
     """The network of a row, a classifier's with output biases of 0."""
     if config.task.name == "gan":
-        return supervised.build_model(config, classes=classes - len(config.data.exclude_classes))
-    return supervised.build_model(config, np.zeros(classes) if config.task.name == "supervised" else None)
+        return build_model(config, classes=classes - len(config.data.exclude_classes))
+    return build_model(config, np.zeros(classes) if config.task.name == "supervised" else None)
 
 
 def counts(config, study):
@@ -80,7 +80,7 @@ def test_li_has_the_parameters_of_its_layers():
 def test_gcnn_has_the_shapes_of_the_study():
     """The sheet's [N, 256, 128] between the convolutions and the recurrent layers: 256 steps of 128 features."""
     config = config_of("li_audioset", "gcnn")
-    model = supervised.build_model(config, np.zeros(527))
+    model = build_model(config, np.zeros(527))
     x = jnp.zeros((2, 10, 128))
 
     def outputs():
@@ -95,7 +95,7 @@ def test_gcnn_has_the_shapes_of_the_study():
     assert shape_of("Dense_0") == (2, 256, 527)
     assert logits.shape == (2, 527)
     with pytest.raises(ValueError, match="pools .2, 2. leave 2 of 10 steps, not one"):
-        few = supervised.build_model(config_of("li_audioset", "gcnn", model__pools=(2, 2)), np.zeros(527))
+        few = build_model(config_of("li_audioset", "gcnn", model__pools=(2, 2)), np.zeros(527))
         jax.eval_shape(lambda: few.init(jax.random.key(0), x, train=False))
 
 
@@ -122,7 +122,7 @@ def test_fagan_has_the_parameters_of_its_layers():
 )
 def test_every_kind_of_stage_gives_finite_logits_and_gradients(stages):
     config = config_of("fagan_gtzan", "rcnn2d", model__stages=stages)
-    model = supervised.build_model(config, np.zeros(10))
+    model = build_model(config, np.zeros(10))
     x = jax.random.normal(jax.random.key(0), (2, 40, 16))
     variables = jax.jit(model.init, static_argnames="train")(jax.random.key(1), x, train=False)
 
@@ -170,8 +170,8 @@ def test_gradients_through_pools_are_those_of_flax_in_a_compiled_network(steps, 
 )
 def test_bfloat16_computes_in_half_and_keeps_float32_parameters(study, row, small):
     x = jax.random.normal(jax.random.key(0), (4, 64, 1) if study == "rit_nsynth" else (4, 10, 128))
-    full = supervised.build_model(config_of(study, row, **small), np.zeros(6))
-    half = supervised.build_model(config_of(study, row, **small, dtype="bfloat16"), np.zeros(6))
+    full = build_model(config_of(study, row, **small), np.zeros(6))
+    half = build_model(config_of(study, row, **small, dtype="bfloat16"), np.zeros(6))
     apply = lambda model: jax.jit(lambda variables: model.apply(variables, x, train=False))(variables)
     variables = jax.jit(lambda key: half.init(key, x, train=False))(jax.random.key(0))
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
@@ -208,7 +208,7 @@ def test_batch_statistics_standardise_each_feature():
     ],
 )
 def test_logits_begin_at_the_prior(study, row, rtol):
-    model = supervised.build_model(config_of(study, row), np.array([-1.0, -4.0]))
+    model = build_model(config_of(study, row), np.array([-1.0, -4.0]))
     x = jnp.zeros((1, 10, 128))
     logits = jax.jit(lambda: model.apply(model.init(jax.random.key(0), x, train=False), x, train=False))()
     np.testing.assert_allclose(logits, [[-1, -4]], rtol)
@@ -225,6 +225,6 @@ def test_logits_begin_at_the_prior(study, row, rtol):
     ],
 )
 def test_attention_that_cannot_be_is_said(overrides, sentence):
-    model = supervised.build_model(config_of("beyond_audioset", "multi_level"), np.zeros(5)).clone(**overrides)
+    model = build_model(config_of("beyond_audioset", "multi_level"), np.zeros(5)).clone(**overrides)
     with pytest.raises(ValueError, match=sentence):
         jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 10, 128)), train=False))

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from audiojax.data.splits import Part
+from audiojax import study, trained
+from audiojax.data.windows import Part
 from audiojax.errors import ConfigError, RunError
-from audiojax.recipes import ensemble, single, table
+from audiojax.recipes import ensemble, single
 from configs import beyond_audioset
 from tests.conftest import small_li
 
@@ -57,7 +58,7 @@ def test_arithmetic_mean_of_all_seeds_is_a_run_like_any_other(members, data_dir)
 def test_an_ensemble_has_no_network_to_load(members, data_dir):
     _, folder = run(members, data_dir)
     with pytest.raises(RunError, match="split_0 is a run without weights of its own, such as an ensemble"):
-        single.load(folder)
+        trained.load(folder)
 
 
 def test_members_may_be_folders_and_weights_are_those_of_least_loss_on_validation(members, data_dir):
@@ -130,13 +131,13 @@ def test_damaged_predictions_are_said(tmp_path, damage):
 
 def test_predictions_of_other_classes_are_said(tmp_path):
     part = scored(tmp_path, classes=3)
-    with pytest.raises(RunError, match="test.npz is of other classes than this test"):
+    with pytest.raises(RunError, match="test.npz has other classes than this test"):
         ensemble.read_scores(tmp_path, "test", part, 2)
 
 
 def test_a_table_plans_members_before_their_ensemble(tmp_path):
     chosen = {"rows": [], "protocols": ["honest"]}
-    runs = table.plan(beyond_audioset, beyond_audioset.get_config(), {}, chosen, 1, tmp_path)
+    runs = study.plan(beyond_audioset, beyond_audioset.get_config(), {}, chosen, 1, tmp_path)
     assert [config.row for _, config in runs][-1] == "ensemble"
     assert runs[-1][1].recipe.members == ("decision_level", "multi_level", "multi_head")
     assert {config.row for _, config in runs[:-1]} == {"decision_level", "feature_level", "multi_level", "multi_head"}

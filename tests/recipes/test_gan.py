@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import scipy.io.wavfile
 
-from audiojax import generate
-from audiojax.data import splits
+from audiojax import experiment, trained
+from audiojax.cli import generate
+from audiojax.data.windows import select
 from audiojax.errors import ConfigError, RunError
 from audiojax.recipes import augmentation, gan, single
 from audiojax.tasks.gan import Task
@@ -62,9 +63,9 @@ def test_a_run_leaves_samples_and_judgements(table):
 
 def test_judges_believe_real_clips_and_no_broken_generator(table, data_dir, tmp_path):
     """Real clips in place of generated ones, then silence, then one clip whatever the label."""
-    judging = single.load(table / "judge" / "honest" / "split_0")
+    judging = trained.load(table / "judge" / "honest" / "split_0")
     config = config_of("beyond_gtzan_gan", "gan_log_mel", **SMALL, **STAGES, steps=1)
-    data = single.open_run(config, tmp_path, None, data_dir)
+    data = experiment.open_run(config, tmp_path, None, data_dir)
     embed = Task(config, np.full(10, 0.1), 1).embed
     valid = data.parts["valid"]
     real = gan.read(data.prepared, valid)
@@ -89,13 +90,14 @@ def test_judges_believe_real_clips_and_no_broken_generator(table, data_dir, tmp_
 
 def test_copies_of_training_clips_are_seen(table, data_dir, tmp_path):
     config = config_of("beyond_gtzan_gan", "gan_log_mel", **SMALL, **STAGES, steps=1)
-    train = single.open_run(config, tmp_path, None, data_dir).parts["train"]
+    train = experiment.open_run(config, tmp_path, None, data_dir).parts["train"]
     flat = np.random.default_rng(0).normal(size=(len(train.id), 5))
     row, distance = gan.nearest(flat[7:9] + 1e-9, flat)
     assert row.tolist() == [7, 8] and distance.max() < 1e-3
     assert gan.nearest(flat[:3] + 9, flat)[1].min() > 5
 
 
+@pytest.mark.slow
 def test_a_killed_gan_ends_as_the_uninterrupted_one(data_dir, table):
     whole, killed = (table / name / "honest" / "split_0" for name in ("gan_log_mel", "killed"))
     flags = [*FLAGS, f"--data_dir={data_dir}", f"--workdir={killed}"]
@@ -123,7 +125,7 @@ def test_clips_join_the_training_of_an_lstm_and_nothing_else(table, data_dir, tm
     config = config_of("beyond_gtzan_gan", "lstm_log_mel_gan", **SMALL, **lstm, replicas=2)
     folder = table / "lstm_log_mel_gan" / "honest" / "split_0"
     result = augmentation.run(config, folder, None, data_dir)
-    data = single.open_run(config, folder, None, data_dir)
+    data = experiment.open_run(config, folder, None, data_dir)
     real = data.parts["train"]
     assert result["examples"]["train"] == 2 * len(real.id) and result["replicas"] == 2
     [(title, told)] = result["tables"].items()
@@ -133,10 +135,10 @@ def test_clips_join_the_training_of_an_lstm_and_nothing_else(table, data_dir, tm
     for split in ("valid", "test"):
         with np.load(folder / "predictions" / f"{split}.npz") as arrays:
             assert not any(clip.startswith("generated") for clip in arrays["id"])
-    whole, train = augmentation.enlarge(config, data, single.load(table / "gan_log_mel" / "honest" / "split_0"))
-    generated = splits.select(train["generated"], train["generated"].subset == "generated")
+    whole, train = augmentation.enlarge(config, data, trained.load(table / "gan_log_mel" / "honest" / "split_0"))
+    generated = select(train["generated"], train["generated"].subset == "generated")
     np.testing.assert_array_equal(np.bincount(generated.label), np.bincount(real.label))
-    first = gan.read(whole, splits.select(generated, slice(0, 1)))[0]
+    first = gan.read(whole, select(generated, slice(0, 1)))[0]
     assert first.any()
 
 
@@ -165,7 +167,7 @@ def test_what_cannot_generate_says_so(table, tmp_path):
 
 def test_clips_of_a_classifier_cannot_join(table, data_dir):
     config = config_of("beyond_gtzan_gan", "lstm_log_mel_gan", **SMALL, recipe__generator="judge")
-    with pytest.raises(ConfigError, match="recipe.generator='judge' is no GAN; name a run that generates clips"):
+    with pytest.raises(ConfigError, match="recipe.generator='judge' is no GAN; name the run of one"):
         augmentation.run(config, table / "other" / "honest" / "split_0", None, data_dir)
 
 

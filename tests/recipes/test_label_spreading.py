@@ -7,9 +7,10 @@ import sys
 import numpy as np
 import pytest
 
+from audiojax import experiment
 from audiojax.data import labels, prepared
 from audiojax.errors import ConfigError, RunError
-from audiojax.recipes import label_spreading, single
+from audiojax.recipes import label_spreading
 from configs import ntu_freesound
 from tests.conftest import ROOT, config_of
 
@@ -51,10 +52,10 @@ def test_promotion_raises_the_share_of_right_labels_and_leaves_them_to_others(ta
     assert subsets.count("verified") == 164 and subsets.count("promoted") > 150
     trained = config_of("ntu_freesound", "vgg_small_spread", data__variant="stand_in")
     beside = table_dir / "vgg_small_spread" / "honest" / "split_0"
-    data = single.open_run(trained, beside, None, data_dir)
+    data = experiment.open_run(trained, beside, None, data_dir)
     assert set(data.parts["train"].id) == set(table) and set(data.parts["valid"].subset) == {"verified"}
     by_path = config_of("ntu_freesound", "cnn2d", data__variant="stand_in", data__label_file=str(folder / "labels.csv"))
-    parts = single.open_run(by_path, table_dir, None, data_dir).parts
+    parts = experiment.open_run(by_path, table_dir, None, data_dir).parts
     np.testing.assert_array_equal(parts["train"].label, data.parts["train"].label)
     before = (folder / "result.json").stat().st_mtime_ns
     run(table_dir, data_dir, recipe__truth_file=str(table_dir / "truth.csv"))
@@ -113,7 +114,7 @@ def test_paper_spreads_labels_of_validation_too_but_promotes_none_of_its_clips(t
     result, folder = run(table_dir, data_dir, "spread_1", protocol="paper")
     assert result["tables"]["Promotion"]["lines"][-1][1] == "492"
     config = config_of("ntu_freesound", "cnn2d", protocol="paper", data__variant="stand_in")
-    valid = single.open_run(config, table_dir, None, data_dir).parts["valid"]
+    valid = experiment.open_run(config, table_dir, None, data_dir).parts["valid"]
     assert not set(labels.read(folder / "labels.csv", result["classes"])) & set(valid.id)
 
 
@@ -140,7 +141,7 @@ def test_paper_spreads_labels_of_validation_too_but_promotes_none_of_its_clips(t
         (
             {"data__segment__seconds": 2.0},
             ConfigError,
-            "label_spreading is of whole clips .data.segment.seconds=0. that have a single label each",
+            "label_spreading needs whole clips .data.segment.seconds=0. of a single label each",
         ),
         ({"data__split_seed": 1}, RunError, "spread_2 needs autoencoder, which has no finished run"),
     ],
@@ -155,10 +156,10 @@ def test_labels_of_another_protocol_or_cut_are_refused(table_dir, data_dir):
     for other in ({"protocol": "paper"}, {"data__split_seed": 3}):
         config = config_of("ntu_freesound", "cnn2d", data__variant="stand_in", data__label_file=folder, **other)
         with pytest.raises(RunError, match="cnn2d cannot use .*, which has other clips in train, valid and test: "):
-            single.open_run(config, table_dir, None, data_dir)
+            experiment.open_run(config, table_dir, None, data_dir)
     config = config_of("ntu_freesound", "cnn2d", data__variant="stand_in", data__label_file="labls.csv")
     with pytest.raises(ConfigError, match="data.label_file=labls.csv: there is no such file"):
-        single.open_run(config, table_dir, None, data_dir)
+        experiment.open_run(config, table_dir, None, data_dir)
 
 
 def test_an_encoder_without_latents_of_these_clips_is_said(table_dir, data_dir):

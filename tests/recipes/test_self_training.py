@@ -11,8 +11,10 @@ import time
 import numpy as np
 import pytest
 
-from audiojax.data import labels, splits, store
+from audiojax import experiment
+from audiojax.data import labels, store
 from audiojax.data.prepared import Prepared, folder_of
+from audiojax.data.windows import select
 from audiojax.errors import ConfigError, NonFiniteError
 from audiojax.recipes import self_training, single
 from tests.conftest import ROOT, config_of
@@ -151,6 +153,7 @@ def test_seeds_choose_labels_of_their_own(finished, data_dir, tmp_path):
     assert of_seed(0) == (alone / "seed_0" / "iteration_01" / "labels.csv").read_bytes() != of_seed(1)
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_as_the_uninterrupted_one(finished, data_dir, tmp_path):
     """Killed in the middle of its second iteration, and again wherever it had come to in the third."""
     result, reference = finished
@@ -178,6 +181,7 @@ def test_a_killed_run_ends_as_the_uninterrupted_one(finished, data_dir, tmp_path
     assert same(tmp_path / "run") == same(reference) and ended["tables"] == json.loads(json.dumps(result["tables"]))
 
 
+@pytest.mark.slow
 def test_agreed_labels_raise_map_at_3_over_verified_clips_alone(tmp_path):
     """Five seeds of each."""
     data_dir = write_shapes(tmp_path / "data", noise=2.0)
@@ -198,9 +202,9 @@ def test_agreed_labels_raise_map_at_3_over_verified_clips_alone(tmp_path):
 def test_labels_that_the_network_agrees_with_are_right(finished, data_dir, tmp_path):
     result, workdir = finished
     config = small(recipe__agreeing=True, recipe__lower=(0.0, 0.0), recipe__upper=1.0)
-    data = single.open_run(config, tmp_path, None, data_dir)
+    data = experiment.open_run(config, tmp_path, None, data_dir)
     whole = self_training.all_clips(config, data)
-    pool = splits.select(whole, whole.subset == "unverified")
+    pool = select(whole, whole.subset == "unverified")
     seed = self_training.Seed(config, data, whole, pool, workdir / "seed_0")
     added = [row for row in self_training.choose(seed, 1) if row["subset"] == "pseudo"]
     own = {clip: result["classes"][label] for clip, label in zip(pool.id, pool.label)}

@@ -1,4 +1,4 @@
-"""Which examples are shown, and that they sound as they are."""
+"""The choice of examples, their sounds and pictures."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ def test_choice_of_single_labels():
     label_N = np.array([0, 0, 0, 1, 2])
     chosen = clips.choose(score_NK, label_N, np.array(["a", "a", "b", "c", "d"]))
     assert chosen == {
-        "Most confident, right": [0, 4],  # 1 is of the same clip as 0
+        "Most confident, right": [0, 4],  # Row 1 is of the same clip as row 0.
         "Most confident, wrong": [2, 3],
         "Least decided": [3, 4, 2],
     }
@@ -46,7 +46,7 @@ def test_of_long_clips_the_beginning_is_shown_and_that_is_said(tmp_path, monkeyp
     assert page.heard(sound) == ""
     monkeypatch.setattr(clips, "LONGEST_S", 0.25)
     assert len(clips.cut(sound, "plain", 0)) == RATE_HZ // 4
-    assert page.heard(sound) == "Of the clips below, the first 0.25 s."
+    assert page.heard(sound) == "Clips are cut to their first 0.25 s."
 
 
 def test_why_there_is_no_sound_is_said(tmp_path, monkeypatch):

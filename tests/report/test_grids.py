@@ -1,10 +1,10 @@
-"""What a study's grids came to."""
+"""Scores over the settings of grids."""
 
 import numpy as np
 import pytest
 
-from audiojax.report import grids, page, plots, table
-from audiojax.report.table import Measure
+from audiojax.report import grids, page, plots, scores
+from audiojax.report.scores import Measure
 from tests.report.conftest import CLASSES, IDS, config_of, result_of, write_run
 
 ACCURACY = Measure("test", "accuracy")
@@ -15,6 +15,12 @@ def grid_result(test: list[float], valid: list[float], **other) -> dict:
     result = result_of({"accuracy": test, "loss": [1.0] * 4}, settings=SETTINGS, **other)
     result["metrics"]["valid"] = {"accuracy": valid}
     return result
+
+
+def summarise(workdir, rows):
+    """The grids of these rows, `paper` before `honest`; None for a row without a grid."""
+    groups = scores.grouped(scores.read_runs(workdir, rows)[0])
+    return [grids.summarise(group, ACCURACY) for group in groups.values()]
 
 
 @pytest.fixture
@@ -33,7 +39,8 @@ def workdir(tmp_path):
 
 
 def test_range_and_choice_of_every_grid(workdir):
-    paper, honest = grids.summarise(table.read_runs(workdir, {"wide", "plain"})[0], ACCURACY)
+    paper, honest = summarise(workdir, {"wide"})
+    assert summarise(workdir, {"plain"}) == [None]
     assert (paper.row, paper.protocol, paper.published, paper.chosen) == ("wide", "paper", 0.85, 1)
     assert (honest.protocol, honest.published, honest.test[honest.chosen]) == ("honest", None, 0.5)
     _, lines = grids.cells([paper, honest])
@@ -43,7 +50,7 @@ def test_range_and_choice_of_every_grid(workdir):
 def test_a_loss_is_chosen_where_it_is_least(tmp_path):
     result = result_of({"accuracy": [0.4, 0.7], "loss": [0.2, 0.9]}, settings={"optim.lr": [0.1, 0.2]})
     write_run(tmp_path / "wide" / "paper" / "split_0", config_of("paper", select="loss"), result)
-    (found,) = grids.summarise(table.read_runs(tmp_path, {"wide"})[0], ACCURACY)
+    (found,) = summarise(tmp_path, {"wide"})
     assert found.chosen == 0
 
 
@@ -58,7 +65,7 @@ def test_the_report_has_them(workdir):
 
 
 def test_the_picture_shows_range_and_choice(workdir):
-    found = grids.summarise(table.read_runs(workdir, {"wide", "plain"})[0], ACCURACY)
+    found = summarise(workdir, {"wide"})
     (axes,) = plots.grids(found).axes
     bars = [(round(bar.get_y(), 6), round(bar.get_y() + bar.get_height(), 6)) for bar in axes.patches]
     assert bars == [(0.5, 0.9), (0.4, 0.7)]

@@ -1,4 +1,4 @@
-"""Pictures: what is drawn, and that an image of any name is well-formed."""
+"""Figures show their values, and their SVG is well-formed for any name."""
 
 import urllib.parse
 import xml.etree.ElementTree as xml
@@ -6,8 +6,8 @@ import xml.etree.ElementTree as xml
 import numpy as np
 import pytest
 
-from audiojax.report import plots, table
-from audiojax.report.table import Measure
+from audiojax.report import plots, scores
+from audiojax.report.scores import Measure
 from tests.report.conftest import CLASSES
 
 
@@ -71,7 +71,7 @@ def test_a_clip_of_any_length_and_silence_have_a_picture():
 
 def test_overview_of_hostile_rows():
     rows = {"<b>&\"'$x$": {"published": {"test": {"accuracy": 0.5}}}, "none": {"published": {}}}
-    entries = table.summarise(rows, [])
+    entries = scores.summarise(rows, [])
     assert "&lt;b&gt;&amp;" in svg(plots.overview(entries, Measure("test", "accuracy")))
 
 

@@ -11,8 +11,8 @@ from tests.conftest import config_of
 
 SMALL = dict(frontend__height=33, frontend__width=21, model__filters=(4, 6), model__latent=8, optim__lr=1e-3)
 
-# Loss and gradient norm of two steps from seed 0 on the batch below. They may be updated when a change to the network,
-# the initialisation or the front end is meant; never to make a refactoring pass.
+# Loss and gradient norm of two steps from seed 0 on the batch below. Update them when a change to the network, the
+# initialisation or the front end is intended; never to make a refactoring pass.
 GOLDEN = [1.084646, 2.49488, 1.021069, 2.386878]
 
 
@@ -44,14 +44,14 @@ def test_loss_is_the_mean_squared_error_of_the_reconstruction():
     task = task_of()
     state = jax.jit(task.init)(jax.random.key(0), {}, batch())
     params, model_state = task.evaluated(state)
-    image, latent, again = task.encode(params, model_state, batch())
-    assert image.shape == again.shape == (4, 33, 21, 1) and latent.shape == (4, 8)
+    image, latent, output = task.encode(params, model_state, batch())
+    assert image.shape == output.shape == (4, 33, 21, 1) and latent.shape == (4, 8)
     found = task.eval_step(params, model_state, batch())
     assert found.keys() == {"loss"}
-    np.testing.assert_allclose(found["loss"], np.square(image - again).reshape(4, -1).mean(1), rtol=1e-5)
+    np.testing.assert_allclose(found["loss"], np.square(image - output).reshape(4, -1).mean(1), rtol=1e-5)
 
 
-def test_images_of_one_kind_are_learnt():
+def test_training_lowers_the_loss():
     task = task_of(optim__lr=1e-2)
     state, train_step = jax.jit(task.init)(jax.random.key(0), {}, batch()), jax.jit(task.train_step)
     losses = []

@@ -1,4 +1,4 @@
-"""A GAN's step: golden numbers, its order, what it generates, and what it says of itself."""
+"""A GAN's step: golden numbers, the order of its updates, generated clips, metrics, errors."""
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +16,9 @@ SMALL = dict(
     model__latent=5,
     optim__lr=1e-3,
 )
-# Losses of generator and discriminator, and the norm of the generator's gradient, of two steps from seed 0 on the batch
-# below. They may be updated when a change to the networks, the initialisation or the randomness is meant; never to make
-# a refactoring pass.
+# Losses of generator and discriminator, and norm of the generator's gradient, for two steps from seed 0 on the batch
+# below. Update them when a change to the networks, the initialisation or the randomness is intended; never to make a
+# refactoring pass.
 GOLDEN = [0.657559, 0.714369, 0.328308, 0.625237, 0.698087, 0.342081]
 
 
@@ -52,8 +52,8 @@ def test_golden_numbers_of_two_steps():
 @pytest.mark.parametrize(
     ("study", "row"), [("wang_gtzan", "gan_cnn"), ("wang_gtzan", "gan_fcn"), ("beyond_gtzan_gan", "gan_log_mel")]
 )
-def test_a_step_is_of_the_discriminator_then_of_the_generator(study, row):
-    """Against the two updates in turn, each differentiated as a whole."""
+def test_a_step_updates_the_discriminator_then_the_generator(study, row):
+    """Compares with two separate updates, each differentiated as a whole."""
     stages = {
         "gan_cnn": {},
         "gan_fcn": dict(model__generator_stages=(("dense", 6),), model__discriminator_stages=(("dense", 7),)),
@@ -67,8 +67,8 @@ def test_a_step_is_of_the_discriminator_then_of_the_generator(study, row):
     x, label = task._features(batch()["input"], batch()["length"]), batch()["label"]
     noise = jax.random.normal(jax.random.split(jax.random.key(7), 3)[0], (4, latent))
     make = lambda params: model.apply({"params": params}, noise, label, x.shape[1:], True, method="generate")
-    told = lambda params, x: model.apply({"params": params}, x, label, True, method="discriminate")
-    losses = task._losses
+    judge = lambda params, x: model.apply({"params": params}, x, label, True, method="discriminate")
+    loss = task._loss
 
     def moved(params, grads, lr):
         updates, _ = optax.adam(lr).update(grads, optax.adam(lr).init(params))
@@ -79,13 +79,13 @@ def test_a_step_is_of_the_discriminator_then_of_the_generator(study, row):
     @jax.jit
     def in_turn(generator, discriminator):
         fake = make({"generator": generator})
-        judged = lambda own: losses(told({"discriminator": own}, x), told({"discriminator": own}, fake))[0].mean()
-        loss, grads = jax.value_and_grad(judged)(discriminator)
+        judged = lambda own: loss.discriminator(*(judge({"discriminator": own}, x) for x in (x, fake))).mean()
+        lost, grads = jax.value_and_grad(judged)(discriminator)
         discriminator = moved(discriminator, grads, judge_lr)
-        told_of = lambda own: told({"discriminator": discriminator}, make({"generator": own}))
-        fooled = lambda own: losses(jnp.zeros(4), told_of(own))[1].mean()
+        judge_of = lambda own: judge({"discriminator": discriminator}, make({"generator": own}))
+        fooled = lambda own: loss.generator(judge_of(own)).mean()
         loss_of_generator, grads = jax.value_and_grad(fooled)(generator)
-        return moved(generator, grads, 1e-3), discriminator, loss_of_generator, loss
+        return moved(generator, grads, 1e-3), discriminator, loss_of_generator, lost
 
     *sides, fooled, judged = in_turn(*(state.params[side] for side in SIDES))
     close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5)
@@ -94,7 +94,7 @@ def test_a_step_is_of_the_discriminator_then_of_the_generator(study, row):
     assert int(new.step) == 1 and set(new.opt_state) == {*SIDES}
 
 
-def test_examples_of_a_validation_are_functions_of_the_clip_not_of_the_batch():
+def test_validation_generates_the_same_for_a_clip_in_any_batch():
     task = task_of()
     params, model_state = task.evaluated(started(task))
     evaluate = jax.jit(task.eval_step)
@@ -102,11 +102,11 @@ def test_examples_of_a_validation_are_functions_of_the_clip_not_of_the_batch():
     again = evaluate(params, model_state, jax.tree.map(lambda leaf: leaf[::-1], batch()))
     for name in ("loss", "real", "generated"):
         np.testing.assert_allclose(whole[name], again[name][::-1], rtol=1e-4, atol=1e-4)
-    assert np.abs(whole["generated"][1] - whole["generated"][3]).max() > 0  # one label, two clips
+    assert np.abs(whole["generated"][1] - whole["generated"][3]).max() > 0  # two clips of one label
     assert whole["fooled"].dtype == bool
 
 
-def test_what_is_generated_is_a_function_of_key_and_label():
+def test_a_generated_clip_depends_on_key_and_label_alone():
     task = task_of()
     params, model_state = task.evaluated(started(task))
     keys, generate = jax.vmap(jax.random.key)(jnp.array([1, 1, 2])), jax.jit(task.generate, static_argnums=4)
@@ -117,7 +117,7 @@ def test_what_is_generated_is_a_function_of_key_and_label():
     assert np.abs(audio[0] - audio[1]).max() > 0 and np.abs(audio[0] - audio[2]).max() > 0
 
 
-def test_generators_are_averaged_discriminators_are_not():
+def test_only_the_generator_is_averaged():
     task = task_of(optim__average_share=0.5)
     state, train_step = started(task), jax.jit(task.train_step)
     for step in range(3):
@@ -127,7 +127,7 @@ def test_generators_are_averaged_discriminators_are_not():
     assert all(jax.tree.leaves(same("discriminator"))) and not all(jax.tree.leaves(same("generator")))
 
 
-def test_replicas_end_where_single_seeds_do():
+def test_replicas_train_as_single_seeds_do():
     task = task_of()
     keys = jax.vmap(jax.random.key)(jnp.arange(2))
     together = jax.jit(jax.vmap(lambda key: task.init(key, {}, batch())))(keys)
@@ -138,8 +138,8 @@ def test_replicas_end_where_single_seeds_do():
     jax.tree.map(close, together.params, alone.params)
 
 
-def test_a_sigmoid_pins_the_losses():
-    """The study's first try, on which its losses could not fall: logits within 0 … 1."""
+def test_a_last_sigmoid_bounds_the_losses():
+    """The study's first network, whose logits lie within 0 … 1."""
     task = task_of(model__sigmoid=True)
     state = started(task)
     params, model_state = task.evaluated(state)
@@ -153,7 +153,10 @@ def test_a_sigmoid_pins_the_losses():
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (dict(task__loss="softmax_cross_entropy"), "losses of a GAN: binary_cross_entropy, hinge"),
+        (
+            dict(task__loss="softmax_cross_entropy"),
+            "task.loss='softmax_cross_entropy' is unknown; known: binary_cross_entropy, hinge",
+        ),
         (dict(model__label="name"), "label='name' must be 'one_hot' or 'embedding'"),
         (dict(model__generator_stages=(("pool", 2),)), "there is no stage .*pool.* of a generator"),
         (dict(model__discriminator_stages=(("steps", 2),)), "there is no stage .*steps.* of a discriminator"),
@@ -163,7 +166,7 @@ def test_a_sigmoid_pins_the_losses():
         ),
     ],
 )
-def test_gans_that_cannot_be_are_said(overrides, sentence):
+def test_a_gan_that_cannot_be_built_is_refused(overrides, sentence):
     with pytest.raises(ConfigError, match=sentence):
         started(task_of(**overrides))
 

@@ -1,4 +1,4 @@
-"""One step of each network: golden numbers, and what does not change with padding, replicas or precision."""
+"""One step of each network: golden numbers, evaluation, the first layer, metrics and errors."""
 
 import jax
 import jax.numpy as jnp
@@ -8,12 +8,13 @@ import pytest
 import scipy.special
 
 from audiojax import losses
+from audiojax.data.windows import Part
 from audiojax.errors import ConfigError
-from audiojax.tasks.supervised import Task
+from audiojax.tasks.supervised import Task, outputs_of
 from tests.conftest import SMALL_MASKS, config_of
 
-# Loss and gradient norm of two steps from seed 0 on the batch below. They may be updated when a change to the network,
-# the initialisation, the front end or the randomness is meant; never to make a refactoring pass.
+# Loss and gradient norm of two steps from seed 0 on the batch below. Update them when a change to the network, the
+# initialisation, the front end or the randomness is intended; never to make a refactoring pass.
 GOLDEN = {
     ("li_audioset", "fc1"): [5.697172, 24.781788, 5.493047, 24.31041],
     ("li_audioset", "fc2"): [7.619306, 53.608574, 5.912828, 45.93903],
@@ -29,8 +30,8 @@ SMALL = {
         "frontend__mels": 16,
         "frontend__hop_samples": 128,
         "augment__features": (SMALL_MASKS, {"name": "mixup", "alpha": 1.0}),
-        # Adam's first step has the full length also where a gradient is nothing but rounding: at 1e-4 the second
-        # gradient differed by a thousandth from one way of compiling to the next.
+        # Adam's first step has its full length also where a gradient is mere rounding: with 1e-4 the second gradient
+        # differs by a thousandth between compilations.
         "optim__lr": 1e-6,
     },
     ("ntu_freesound", "cnn2d_mfcc"): {"frontend__coefficients": 16},
@@ -74,20 +75,20 @@ def test_golden_numbers_of_two_steps(study, row):
         ({"model__stages": (("recurrent", 4),), "model__cell": "rnn"}, "there is no cell 'rnn'; cells: lstm, gru"),
     ],
 )
-def test_a_network_that_does_not_fit_is_said(overrides, sentence):
+def test_a_network_that_does_not_fit_is_refused(overrides, sentence):
     task = Task(config_of("fagan_gtzan", "cnn1d_gap", **overrides), np.full(10, 0.2), total_steps=10)
     with pytest.raises(ConfigError, match=sentence):
         jax.eval_shape(task.init, jax.random.key(0), {}, batch_of("fagan_gtzan"))
 
 
-def test_augmentations_that_move_sound_past_its_clip_are_refused():
+def test_augmentations_that_move_sound_past_the_end_of_a_clip_are_refused():
     roll = ({"name": "roll", "steps": 2, "stride": 100},)
     with pytest.raises(ConfigError, match="augment.waveform: 'roll' would move sound past the end of its clip"):
         Task(config_of("ntu_freesound", "cnn2d", augment__waveform=roll), np.full(10, 0.2), total_steps=10)
 
 
 def test_a_step_is_the_optimiser_on_the_gradient_of_the_mean_loss():
-    """`fc1` has no dropout: its step can be written out with jax.grad, plain matrix products and optax.adam."""
+    """`fc1` has no dropout: its step is written out with jax.grad, matrix products and optax.adam."""
     task, batch = task_of("li_audioset", "fc1"), batch_of("li_audioset")
     state = jax.jit(task.init)(jax.random.key(0), {}, batch)
     x = -2 + 4 / 255 * batch["input"].astype(jnp.float32)
@@ -113,7 +114,7 @@ def test_a_step_is_the_optimiser_on_the_gradient_of_the_mean_loss():
     assert int(new_state.step) == 1
 
 
-def test_evaluation_has_no_randomness_and_leaves_augmentation_out():
+def test_evaluation_has_neither_randomness_nor_augmentation():
     task, batch = task_of("li_audioset", "lstm"), batch_of("li_audioset")
     state = jax.jit(task.init)(jax.random.key(0), {}, batch)
     eval_step = jax.jit(task.eval_step)
@@ -123,20 +124,20 @@ def test_evaluation_has_no_randomness_and_leaves_augmentation_out():
     np.testing.assert_allclose(alone["score"][0], one["score"][2], rtol=1e-5)
 
 
-def test_averages_of_weights_and_of_batch_statistics_are_evaluated_together():
+def test_weights_and_batch_statistics_are_averaged_together():
     small = SMALL["fagan_gtzan", "cnn1d_gap"] | {"model__stages": (("conv", 4, 3, 1), ("average",))}
     task = Task(config_of("fagan_gtzan", "cnn1d_gap", **small), np.full(10, 0.2), total_steps=10)
     batch, train_step = batch_of("fagan_gtzan"), jax.jit(task.train_step)
     states = [jax.jit(task.init)(jax.random.key(0), {}, batch)]
     for step in range(2):
         states.append(train_step(states[-1], batch, jax.random.key(step))[0])
-    newer = 1 / (1 + np.exp(-1))  # share of the second of two; the time constant is a tenth of 10 steps: one
+    newer = 1 / (1 + np.exp(-1))  # share of the second of two; the time constant is one step, a tenth of 10
     mean = lambda old, new: (1 - newer) * old + newer * new
     expected = jax.tree.map(mean, *((state.params, state.model_state) for state in states[1:]))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), task.evaluated(states[2]), expected)
 
 
-def test_classes_compete_when_they_are_predicted_not_in_training():
+def test_classes_compete_in_evaluation_only():
     tasks = [
         Task(config_of("li_audioset", "fc2", task__competition=share), np.full(10, 0.2), total_steps=10)
         for share in (0.0, 0.5)
@@ -150,18 +151,63 @@ def test_classes_compete_when_they_are_predicted_not_in_training():
     alone, among = (task.eval_step(*task.evaluated(state), batch) for task, state in zip(tasks, states))
     expected = losses.compete(scipy.special.logit(alone["score"]), scipy.special.logit(np.full(10, 0.2)), 0.5)
     np.testing.assert_allclose(scipy.special.logit(among["score"]), expected, rtol=1e-3, atol=1e-3)
-    np.testing.assert_allclose(among["loss"], losses.sigmoid_cross_entropy(expected, batch["label"]), rtol=1e-3)
+    np.testing.assert_allclose(among["loss"], losses.sigmoid_cross_entropy.value(expected, batch["label"]), rtol=1e-3)
     assert np.abs(among["score"] - alone["score"]).max() > 0.01
 
 
-def test_competition_beside_a_softmax_is_refused():
+def test_competition_of_a_softmax_is_refused():
     with pytest.raises(ConfigError, match="task.competition must be 0 with softmax_cross_entropy"):
         Task(config_of("fagan_gtzan", "cnn1d_gap", task__competition=0.5), np.full(10, 0.2), total_steps=10)
 
 
-def test_a_mistyped_activation_is_a_sentence_with_those_that_exist():
+def test_a_mistyped_activation_lists_those_that_exist():
     stages = (("conv", 4, 3, 2, "leaky_rleu"), ("average",))
     config = config_of("fagan_gtzan", "cnn1d_gap", frontend__mels=16, frontend__hop_samples=128, model__stages=stages)
     task = Task(config, np.full(10, 0.2), total_steps=10)
     with pytest.raises(ConfigError, match="there is no activation 'leaky_rleu'; activations: celu, elu, .*leaky_relu"):
         jax.eval_shape(lambda key: task.init(key, {}, batch_of("fagan_gtzan")), jax.random.key(0))
+
+
+def test_the_first_layer_is_what_the_first_convolution_gives():
+    config = config_of(
+        *("ntu_freesound", "cnn2d"),
+        **dict(frontend__height=33, frontend__width=20, run__first_layer=True),
+        model__stages=(("conv", 6, 3, 2), ("conv", 4, 3, 1), ("average",)),
+    )
+    task, batch = Task(config, np.full(10, 0.1), total_steps=10), batch_of("ntu_freesound")
+    state = jax.jit(task.init)(jax.random.key(0), {}, batch)
+    response = jax.jit(task.first_layer)(*task.evaluated(state), batch)
+    kernel = next(layer["kernel"] for layer in state.params.values() if layer.get("kernel", np.zeros(0)).ndim == 4)
+    x = task._features(batch["input"], batch["length"])
+    axes = ("NHWC", "HWIO", "NHWC")
+    expected = jax.lax.conv_general_dilated(x, kernel, (2, 2), "SAME", dimension_numbers=axes)
+    assert response.shape == (4, 17, 10, 6)
+    np.testing.assert_allclose(response, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("study", "row"), [("li_audioset", "fc2"), ("fagan_gtzan", "cnn1d_gap")])
+def test_a_first_layer_without_images_is_refused_before_training(study, row):
+    config = config_of(study, row, **SMALL.get((study, row), {}), run__first_layer=True)
+    task = Task(config, np.full(10, 0.1), total_steps=10)
+    with pytest.raises(ConfigError, match="run.first_layer: model .* does not begin with a 2D convolution"):
+        jax.eval_shape(task.init, jax.random.key(0), {}, batch_of(study))
+
+
+def test_a_report_has_metrics_of_windows_and_of_clips():
+    names = np.array(["a", "a", "b", "c"])
+    part = Part("test", 1, names, names, names, np.array([0, 0, 1, 1]), *[np.zeros(4, int)] * 4, np.zeros((4, 16)))
+    score = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.7, 0.3]])
+    found, classes = Task.report(part, {"score": score, "loss": np.array([1.0, 3.0, 2.0, 2.0])})
+    assert found["accuracy"] == 0.5 and found["accuracy_group"] == pytest.approx(2 / 3)
+    assert found["loss"] == 2.0 and found["loss_group"] == 2.0
+    assert classes["support"].tolist() == [1, 2]
+    assert {name.removesuffix("_group") for name in found} == set(Task.METRICS)
+    intervals = Task.intervals(part, {"score": score, "loss": np.ones(4)})
+    assert intervals.keys() <= found.keys() and "accuracy_group" in intervals
+
+
+def test_an_ensemble_has_the_loss_of_its_probabilities():
+    label = np.array([0, 1])
+    found = outputs_of("sigmoid_cross_entropy", np.array([[0.0, 1.0], [0.0, 1.0]]), label)
+    assert found["score"].shape == (1, 2, 2) and found["loss"].shape == (1, 2)
+    assert found["loss"][0, 0] == pytest.approx(-2 * np.log(1e-7), rel=1e-2) and 0 <= found["loss"][0, 1] < 1e-6

@@ -17,7 +17,8 @@ import tensorflow_datasets as tfds
 
 from audiojax.data.archive import GZIP
 from audiojax.data.datasets.base import AudioBuilder, Example, Item, ready, unreadable
-from audiojax.data.release import File, find_part, list_files, open_file, read_file, read_rows
+from audiojax.data.release import File, find_part, list_files, open_file, read_file
+from audiojax.data.tables import read_rows
 from audiojax.errors import DataError
 
 STEPS, FEATURES, LABELS = 10, 128, 527
@@ -59,7 +60,7 @@ with tfds.core.registered.skip_registration():
 
 
 def read_names(path: pathlib.Path) -> list[str]:
-    """The display names of a csv, in the order of its column `index`. Raises DataError: not one for each label."""
+    """The display names of a csv, in the order of its column `index`. Raises DataError unless each label has one."""
     try:
         names = {}
         for line, row in read_rows(read_file(path), ("index", "display_name")):
@@ -67,9 +68,9 @@ def read_names(path: pathlib.Path) -> list[str]:
             if not re.fullmatch(r"\s*\d+\s*", index, re.ASCII) or int(index) >= LABELS:
                 raise ValueError(f"line {line}: index {index!r} is no integer from 0 to {LABELS - 1}")
             if int(index) in names:
-                raise ValueError(f"line {line}: index {int(index)} is named before")
+                raise ValueError(f"line {line}: index {int(index)} is named a second time")
             if not name or name in names.values():
-                raise ValueError(f"line {line}: display_name {name!r} is empty or named before")
+                raise ValueError(f"line {line}: display_name {name!r} is empty or named a second time")
             names[int(index)] = name
         if absent := [index for index in range(LABELS) if index not in names]:
             raise ValueError(f"names {len(names)} labels instead of {LABELS} (index {absent[0]} is absent)")
@@ -79,13 +80,13 @@ def read_names(path: pathlib.Path) -> list[str]:
 
 
 def list_records(folder: pathlib.Path) -> list[File]:
-    """The files of TFRecords in a folder, and what cannot be read there."""
+    """The TFRecord files of a folder, and what cannot be read in it."""
     suffixes = (".tfrecord", ".tfrecord.gz")
     return [file for file in list_files(folder) if file.fault or file.path.name.lower().endswith(suffixes)]
 
 
 def read_files(folder: pathlib.Path, files: list[File]) -> Iterator[Item]:
-    """The clips of the TFRecord files of a folder."""
+    """The clips of TFRecord files."""
     for file in files:
         if file.fault:
             yield file.what, file.read
@@ -94,7 +95,7 @@ def read_files(folder: pathlib.Path, files: list[File]) -> Iterator[Item]:
 
 
 def read_records(path: pathlib.Path, what: str) -> Iterator[Item]:
-    """The clips of one file of TFRecords, compressed by gzip or not, whatever its name says."""
+    """The clips of a TFRecord file, compressed by gzip or not, whatever its name says."""
     number, is_damaged = 0, False
     try:
         with open_plain(path) as (plain, is_damaged):
@@ -110,9 +111,9 @@ def read_records(path: pathlib.Path, what: str) -> Iterator[Item]:
 
 @contextlib.contextmanager
 def open_plain(path: pathlib.Path) -> Iterator[tuple[bytes, bool]]:
-    """Path of a file with the same content uncompressed, and whether its compression is damaged.
+    """Path of the file without its gzip compression, and whether the compression is damaged.
 
-    TensorFlow's own decompression takes some truncated files for whole ones.
+    TensorFlow's own decompression takes some truncated files for complete ones.
 
     Raises:
       ValueError: the file cannot be read.
@@ -132,7 +133,7 @@ def open_plain(path: pathlib.Path) -> Iterator[tuple[bytes, bool]]:
 
 
 def decompress(file: BinaryIO) -> Iterator[bytes | None]:
-    """The content of a gzip file by pieces; None as the last where it is damaged."""
+    """The content of a gzip file in pieces. The last one is None where the file is damaged."""
     with gzip.open(file) as stream:
         try:
             while chunk := stream.read1():
@@ -142,10 +143,10 @@ def decompress(file: BinaryIO) -> Iterator[bytes | None]:
 
 
 def parse_clip(record: bytes) -> Example:
-    """Reads one SequenceExample of the release.
+    """Reads a SequenceExample of the release.
 
     Raises:
-      ValueError: the record is no SequenceExample, or its embedding or labels have another shape or range.
+      ValueError: it is not a SequenceExample, or its embedding or labels have another shape or range.
     """
     try:
         clip = tf.train.SequenceExample.FromString(record)
@@ -170,7 +171,7 @@ def parse_clip(record: bytes) -> Example:
 
 
 def synthesise_clips(split: str, count: int, seed: int) -> Iterator[Item]:
-    """Clips of one to three labels: each label adds its own direction in its own stretch of time, over noise."""
+    """Clips of one to three labels. Each label adds its direction to noise, over some of the time steps."""
     directions = np.random.default_rng(2017).normal(size=(LABELS, FEATURES))
     rng = np.random.default_rng(seed)
     frequency = 1 / np.arange(1, LABELS + 1)

@@ -1,6 +1,7 @@
-"""What all data sets share: a TFDS builder that stores its splits for random access to any stretch of a clip."""
+"""Base of the data sets: a TFDS builder whose splits are stored for random access to any stretch of a clip."""
 
 import abc
+import functools
 import pathlib
 import shutil
 from collections import Counter
@@ -12,17 +13,17 @@ import tensorflow_datasets as tfds
 
 from audiojax.data import store
 from audiojax.data.prepared import VERSION, Prepared
-from audiojax.data.release import fingerprint
+from audiojax.data.release import fingerprint, refuse
 from audiojax.data.store import Example, Item
 from audiojax.errors import DataError
 
 with tfds.core.registered.skip_registration():
 
     class AudioBuilder(tfds.core.DatasetBuilder):
-        """Base of the data sets. A subclass names its input and classes and lists the items of its splits.
+        """Base of the data sets. A subclass names its input and classes, and lists the items of its splits.
 
-        Each split is stored as `store` does it: the training reads windows of clips in any order, for which TFDS's own
-        record files would have to be read and decompressed whole.
+        `store` writes the splits: training reads windows of clips in any order, which the record files of TFDS do not
+        allow.
         """
 
         VERSION = tfds.core.Version(VERSION)
@@ -32,11 +33,11 @@ with tfds.core.registered.skip_registration():
         ]
         citation = ""
         input_name: str
-        step_shape: tuple[int, ...] = ()  # of one step of the input: () for audio
+        step_shape: tuple[int, ...] = ()  # of one step of the input; () for audio
         input_dtype: np.dtype = np.int16
         sample_rate_hz: int  # steps a second
         multi_label = False
-        released_examples: dict[str, int]  # split -> number of examples in the complete release
+        released_examples: dict[str, int]  # split -> clips in the complete release
 
         def __init__(self, *, raw_dir: pathlib.Path | None = None, strict: bool = True, **kwargs):
             self.raw_dir, self._strict = raw_dir, strict
@@ -54,11 +55,11 @@ with tfds.core.registered.skip_registration():
 
         @abc.abstractmethod
         def released(self, downloads: tfds.download.DownloadManager) -> dict[str, Iterable[Item]]:
-            """Items of the release's splits, from `raw_dir`, or downloaded where that is None."""
+            """The items of each split of the release, in `raw_dir` or, where that is None, downloaded."""
 
         @abc.abstractmethod
         def stand_in(self) -> dict[str, Iterable[Item]]:
-            """Items of the stand-in's splits."""
+            """The items of each split of the stand-in."""
 
         def _info(self):
             label = tfds.features.ClassLabel(names=self.classes())
@@ -78,7 +79,11 @@ with tfds.core.registered.skip_registration():
             )
 
         def _download_and_prepare(self, dl_manager, download_config):
-            """Raises DataError: something is unreadable and `strict`, or nothing is left; what was read is kept."""
+            """Prepares all splits. What was read is kept for the next attempt.
+
+            Raises:
+              DataError: `strict` and something is unreadable, a split is empty, or the release changed meanwhile.
+            """
             self._release = {}
             if self.raw_dir:
                 self._release = {"folder": str(self.raw_dir.resolve()), "fingerprint": fingerprint(self.raw_dir)}
@@ -93,11 +98,16 @@ with tfds.core.registered.skip_registration():
                 size = store.inputs_path(partial, split).stat().st_size
                 infos.append(tfds.core.SplitInfo(name=split, shard_lengths=[written.examples], num_bytes=size))
             if self.skipped and self._strict:
-                refuse_skipped(self.name, self.skipped)
+                (what, why), more = self.skipped[0], len(self.skipped) - 1
+                others = f", and {more} more" if more else ""
+                raise DataError(
+                    f"{self.name}: {what}: {why}{others}; repair the release, or leave such files out with"
+                    " --config.data.strict=False."
+                )
             if empty := [split for split, written in self.written.items() if not written.examples]:
-                raise DataError(f"{self.name}: nothing of split {empty[0]} can be read in {self.raw_dir}; repair it.")
+                raise DataError(f"{self.name}: no clip of split {empty[0]} can be read in {self.raw_dir}; repair it.")
             if self.raw_dir and fingerprint(self.raw_dir) != self._release["fingerprint"]:
-                raise DataError(f"{self.raw_dir} changed while it was prepared; start again once it is whole.")
+                raise DataError(f"{self.raw_dir} changed while it was prepared; start again when it is complete.")
             self.info.set_splits(tfds.core.splits.SplitDict(infos))
             for split in sources:
                 for path in (store.inputs_path(partial, split), store.index_path(partial, split)):
@@ -125,25 +135,25 @@ with tfds.core.registered.skip_registration():
             )
 
         def _as_dataset(self, split, decoders=None, read_config=None, shuffle_files=False) -> tf.data.Dataset:
-            """Clips of a whole split as TFDS gives them, for those who want the data without this codebase."""
-            folder = pathlib.Path(self.data_dir)
-            index = store.read_index(folder, str(split))
-            inputs = store.open_inputs(folder, str(split), self.step_shape, self.input_dtype)
+            """The clips of a split, or of a slice such as "train[:10]", for use without this package."""
+            folder, specs = pathlib.Path(self.data_dir), tfds.core.ReadInstruction.from_spec(split)
 
             def clips() -> Iterator[dict]:
-                for clip_id, group, subset, label, start, length, _ in zip(*index):
-                    label = np.flatnonzero(label) if self.multi_label else label
-                    clip = {"id": str(clip_id), "group": str(group), "subset": str(subset), "label": label}
-                    yield clip | {self.input_name: inputs[start : start + length]}
+                for part in specs.to_absolute(self.info.splits):
+                    index = store.read_index(folder, part.splitname)
+                    inputs = store.open_inputs(folder, part.splitname, self.step_shape, self.input_dtype)
+                    for clip_id, group, subset, label, start, length, _ in zip(
+                        *(x[part.from_ : part.to] for x in index)
+                    ):
+                        label = np.flatnonzero(label) if self.multi_label else label
+                        clip = {"id": str(clip_id), "group": str(group), "subset": str(subset), "label": label}
+                        yield clip | {self.input_name: inputs[start : start + length]}
 
             return tf.data.Dataset.from_generator(clips, output_signature=self.info.features.get_tensor_spec())
 
 
 def partial_folder(folder: pathlib.Path, origin: str) -> pathlib.Path:
-    """Where a preparation that was interrupted left its work; emptied where that was of another release.
-
-    origin: what the work is of: the format's version, the release and its fingerprint.
-    """
+    """The folder of an interrupted preparation, emptied where that had another version or release as its origin."""
     partial, note = folder / "partial", folder / "partial" / "origin"
     if partial.exists() and not (note.exists() and note.read_text(encoding="utf-8") == origin):
         shutil.rmtree(partial)
@@ -152,24 +162,11 @@ def partial_folder(folder: pathlib.Path, origin: str) -> pathlib.Path:
     return partial
 
 
-def refuse_skipped(name: str, skipped: list[list[str]]) -> None:
-    """Raises DataError that names the first of what is unreadable."""
-    (what, why), more = skipped[0], len(skipped) - 1
-    others = f", and {more} more like it" if more else ""
-    raise DataError(
-        f"{name}: {what}: {why}{others}; repair the release, or leave such files out with --config.data.strict=False."
-    )
-
-
 def ready(example: Example) -> Item:
-    """An item that is there already."""
+    """An item of an example in memory."""
     return example.id, lambda: example
 
 
 def unreadable(what: str, why: str) -> Item:
-    """An item of which only a reason to leave it out is known."""
-
-    def refuse() -> Example:
-        raise ValueError(why)
-
-    return what, refuse
+    """An item that cannot be read, for a known reason."""
+    return what, functools.partial(refuse, why)

@@ -10,7 +10,8 @@ import tensorflow_datasets as tfds
 from audiojax.data.audio_file import decode
 from audiojax.data.datasets.base import AudioBuilder, Example, Item, unreadable
 from audiojax.data.datasets.synthesiser import Sound, Timbre, sound, spread
-from audiojax.data.release import find_part, list_files, read_rows
+from audiojax.data.release import find_part, list_files
+from audiojax.data.tables import read_rows
 from audiojax.errors import DataError
 
 SAMPLE_RATE_HZ = 44_100
@@ -24,7 +25,7 @@ CLASSES = [
 ]
 URL = "https://zenodo.org/record/2552860/files/FSDKaggle2018.{part}.zip"
 
-# Of each split: its csv, the column that tells its subsets apart, and the subset of each of that column's values.
+# split -> its csv, the column of the subsets, {value in that column: subset}
 METADATA = {
     "train": ("train_post_competition.csv", "manually_verified", {"1": "verified", "0": "unverified"}),
     "test": ("test_post_competition_scoring_clips.csv", "usage", {"Public": "Public", "Private": "Private"}),
@@ -33,7 +34,7 @@ METADATA = {
 with tfds.core.registered.skip_registration():
 
     class Builder(AudioBuilder):
-        """FSDKaggle2018 clips with their class, grouped by the Freesound recording they were cut from.
+        """FSDKaggle2018 clips with their class. The group of a clip is its Freesound recording.
 
         The subset of a training clip is "verified" or "unverified", that of a test clip "Public" or "Private".
         """
@@ -60,15 +61,15 @@ with tfds.core.registered.skip_registration():
             }
 
         def stand_in(self):
-            """Ids end in the class that sounds, such as train-00012-Flute; a label that says otherwise is wrong.
+            """Ids end in the true class, such as train-00012-Flute.
 
-            As in the release about 40 % of the training clips are verified; of the others a quarter is labelled wrong.
+            As in the release, about 40 % of the training clips are verified. A quarter of the others has a wrong label.
             """
             return {"train": synthesise_clips("train", clips_each=12), "test": synthesise_clips("test", clips_each=4)}
 
 
 def find_parts(raw_dir: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Folder, or else archive, of each part that is there. Raises DataError without metadata or without any audio."""
+    """Folder or archive of each part that is present. Raises DataError without metadata or without any audio."""
     parts = ("meta", *(f"audio_{split}" for split in METADATA))
     sources = {part: find_part(raw_dir, f"FSDKaggle2018.{part}", f"FSDKaggle2018.{part}.zip") for part in parts}
     found = {part: source for part, source in sources.items() if source}
@@ -81,10 +82,10 @@ def find_parts(raw_dir: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def read_metadata(meta: pathlib.Path, split: str) -> dict[str, Example]:
-    """File name -> an example without its audio, of the rows of a split's csv.
+    """{file name: example without audio} from the csv of a split.
 
     Raises:
-      DataError: the csv is absent or there twice, or a row has no, an unknown or a second value.
+      DataError: the csv is absent or there twice, or a value is absent, unknown or there twice.
     """
     name, column, subsets = METADATA[split]
     where = f"{meta}: {name}"
@@ -98,7 +99,7 @@ def read_metadata(meta: pathlib.Path, split: str) -> dict[str, Example]:
         for line, row in read_rows(tables[0].read(), ("fname", "label", column, "freesound_id")):
             fname, label, subset = lower_suffix(row["fname"] or ""), row["label"], row[column]
             for wrong, what in (
-                (not fname or fname in examples, f"fname {fname!r} is empty or named before"),
+                (not fname or fname in examples, f"fname {fname!r} is empty or named a second time"),
                 (label not in CLASSES, f"label {label!r} is none of the {len(CLASSES)} classes"),
                 (subset not in subsets, f"{column} {subset!r} is none of {', '.join(subsets)}"),
                 (not row["freesound_id"], f"freesound_id of {fname} is empty"),
@@ -113,7 +114,7 @@ def read_metadata(meta: pathlib.Path, split: str) -> dict[str, Example]:
 
 
 def read_split(source: pathlib.Path, examples: dict[str, Example]) -> list[Item]:
-    """The audio files of a folder or archive; what is named but absent is left for `Prepared.absent` to count."""
+    """The audio files of a folder or archive. `Prepared.absent` counts the clips without a file."""
     items, found = [], set()
     for file in sorted(list_files(source), key=lambda file: file.path.name):
         fname = lower_suffix(file.path.name)
@@ -130,25 +131,25 @@ def read_split(source: pathlib.Path, examples: dict[str, Example]) -> list[Item]
 
 
 def lower_suffix(fname: str) -> str:
-    """The same with .WAV as .wav."""
+    """The name with its suffix in lower case."""
     path = pathlib.PurePath(fname)
     return fname.removesuffix(path.suffix) + path.suffix.lower()
 
 
 def parse_clip(example: Example, read: Callable[[], bytes]) -> Example:
-    """Raises ValueError: it cannot be read or decoded."""
+    """Decodes a clip. Raises ValueError where it cannot be read or decoded."""
     audio, changes = decode(read(), SAMPLE_RATE_HZ)
     return example._replace(input=audio, changes=changes)
 
 
 def synthesise_clips(split: str, clips_each: int) -> list[Item]:
-    """The items of a split of the stand-in, as many clips of each class."""
+    """The items of a split of the stand-in, `clips_each` of each class."""
     names = [f"{split}-{number:05d}-{CLASSES[number % len(CLASSES)]}" for number in range(clips_each * len(CLASSES))]
     return [(name, functools.partial(synthesise_clip, name)) for name in names]
 
 
 def synthesise_clip(name: str) -> Example:
-    """A clip of 0.3 to 6 s, of a name such as train-00012-Flute."""
+    """The clip of a name such as train-00012-Flute, 0.3 to 6 s long."""
     split, number, sounding = name.split("-", 2)
     label, turn = CLASSES.index(sounding), int(number) // len(CLASSES)
     rng = np.random.default_rng((("train", "test").index(split), int(number)))
@@ -164,7 +165,7 @@ def synthesise_clip(name: str) -> Example:
 
 
 def sound_of(label: int) -> Sound:
-    """The sound of a class: as far from all others as the synthesiser allows."""
+    """The sound of a class, as unlike the others as the synthesiser allows."""
     pitch, rolloff, even, noise, noise_hz, events, decay = spread(label, 7)
     timbre = Timbre(0.5 + 2.0 * rolloff, 0.05 + 0.95 * even, attack_s=0.005, decay_s=0.03 * 15**decay)
     return Sound(timbre, 40 + 50 * pitch, 0.1 + 0.8 * noise, 300 * 30**noise_hz, 1.0 * 12**events)

@@ -17,7 +17,7 @@ SAMPLE_RATE_HZ = 22_050
 GENRES = ["blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock"]
 ARCHIVES = ("genres.tar.gz", "genres.tar")
 
-# Who plays in the stand-in.
+# Instruments of the stand-in.
 BASS = Timbre(rolloff=2.0, even=1.0, attack_s=0.01, decay_s=0.6)
 SUB_BASS = Timbre(rolloff=3.5, even=1.0, attack_s=0.02, decay_s=1.5)
 GUITAR = Timbre(rolloff=1.4, even=0.9, attack_s=0.003, decay_s=0.5)
@@ -33,7 +33,7 @@ MAJOR, MINOR, SEVENTH, FIFTH = (0, 4, 7), (0, 3, 7), (0, 4, 10), (-12, -5)
 
 
 def above(chord: tuple[int, ...], semitones: int) -> tuple[int, ...]:
-    """A chord, moved by semitones."""
+    """A chord transposed by semitones."""
     return tuple(note + semitones for note in chord)
 
 
@@ -95,7 +95,7 @@ STYLES = {
 with tfds.core.registered.skip_registration():
 
     class Builder(AudioBuilder):
-        """GTZAN tracks with their genre; a track is its own group."""
+        """GTZAN tracks with their genre. Each track is a group."""
 
         name = "gtzan"
         input_name = "audio"
@@ -128,10 +128,10 @@ with tfds.core.registered.skip_registration():
 
 
 def read_tracks(files: Iterable[File]) -> Iterator[Item]:
-    """The tracks among files of a folder or archive: those in a folder named after a genre, however deep.
+    """The tracks among the files of a folder or archive: audio below a folder with the name of a genre.
 
-    What else lies in a folder with tracks is listed as unreadable, and so is what cannot be read, wherever it is; the
-    rest is passed over, for copies of GTZAN have folders of images too.
+    Other files in a folder with tracks are listed as unreadable. Files elsewhere are ignored, for copies of GTZAN have
+    folders of images too.
     """
     others, folders = [], set()
     for file in files:
@@ -148,18 +148,18 @@ def read_tracks(files: Iterable[File]) -> Iterator[Item]:
 
 
 def genre_of(path: pathlib.PurePosixPath) -> str | None:
-    """The genre that the innermost folder with the name of one has, or None."""
+    """The innermost folder of a path that has the name of a genre, or None."""
     return next((part.lower() for part in reversed(path.parts[:-1]) if part.lower() in GENRES), None)
 
 
 def parse_track(name: str, genre: str, read: Callable[[], bytes]) -> Example:
-    """Raises ValueError: it cannot be read or decoded."""
+    """Decodes a track. Raises ValueError where it cannot be read or decoded."""
     audio, changes = decode(read(), SAMPLE_RATE_HZ)
     return Example(name, name, GENRES.index(genre), audio, changes=changes)
 
 
 def synthesise_track(name: str) -> Example:
-    """A piece in the style of a genre, about 30 s, of a name such as blues.00000."""
+    """The piece of a name such as blues.00000, in the style of its genre, about 30 s long."""
     genre, number = name.split(".")
     label = GENRES.index(genre)
     rng = np.random.default_rng((label, int(number)))

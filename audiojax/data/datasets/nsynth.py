@@ -22,7 +22,7 @@ FAMILIES = [
 EXAMPLES = "examples.json"
 URL = "http://download.magenta.tensorflow.org/datasets/nsynth/nsynth-{split}.jsonwav.tar.gz"
 
-# One timbre a family for the stand-in: how loud the harmonics are, how the note starts, sounds and ends.
+# Timbres of the stand-in.
 TIMBRES = {
     "bass": Timbre(rolloff=2.2, even=1.0, attack_s=0.01, decay_s=0.9, low_pitch=28, high_pitch=48),
     "brass": Timbre(rolloff=0.9, even=1.0, attack_s=0.08, decay_s=8.0, vibrato=0.002),
@@ -39,7 +39,7 @@ TIMBRES = {
 with tfds.core.registered.skip_registration():
 
     class Builder(AudioBuilder):
-        """NSynth notes with their instrument family, grouped by instrument."""
+        """NSynth notes with their instrument family. The group of a note is its instrument."""
 
         name = "nsynth"
         input_name = "audio"
@@ -58,7 +58,7 @@ with tfds.core.registered.skip_registration():
             return {split: read_split(source) for split, source in sources.items()}
 
         def stand_in(self):
-            # As in the release, valid and test share instruments with each other, not with train.
+            # As in the release, valid and test share instruments, and train has others.
             return {
                 "train": synthesise_notes(instruments=range(0, 6), notes_each=10, seed=0),
                 "valid": synthesise_notes(instruments=range(6, 9), notes_each=10, seed=1),
@@ -67,7 +67,7 @@ with tfds.core.registered.skip_registration():
 
 
 def read_split(source: pathlib.Path) -> Iterator[Item]:
-    """The notes of a folder or archive; what is named but absent is left for `Prepared.absent` to count."""
+    """The notes of a folder or archive. `Prepared.absent` counts the notes without a file."""
     notes, where = read_notes(source)
     for file in list_files(source):
         note_id = file.path.stem
@@ -86,7 +86,7 @@ def read_split(source: pathlib.Path) -> Iterator[Item]:
 
 
 def parse_note(note_id: str, note: dict, read: Callable[[], bytes]) -> Example:
-    """Raises ValueError: not a mono 16-bit wav file at 16 kHz of 1 to 64,000 samples, or a note of no known family."""
+    """Decodes a note. Raises ValueError: as `read_note`, or its family or instrument is unknown."""
     try:
         family, instrument = note["instrument_family_str"], note["instrument_str"]
     except KeyError as error:
@@ -94,12 +94,12 @@ def parse_note(note_id: str, note: dict, read: Callable[[], bytes]) -> Example:
     if family not in FAMILIES:
         raise ValueError(f"instrument family {family!r} is unknown")
     if not isinstance(instrument, str):
-        raise ValueError(f"instrument {instrument!r} is no name")
+        raise ValueError(f"instrument {instrument!r} is not a name")
     return Example(note_id, instrument, FAMILIES.index(family), read_note(read()))
 
 
 def find_splits(raw_dir: pathlib.Path, splits: Iterable[str]) -> dict[str, pathlib.Path]:
-    """Folder or archive of each split that is there. Raises DataError where none is."""
+    """Folder or archive of each split that is present. Raises DataError where none is."""
     found = {}
     for split in splits:
         names = (f"nsynth-{split}{suffix}" for suffix in ("", ".jsonwav.tar.gz", ".jsonwav.tar"))
@@ -111,7 +111,7 @@ def find_splits(raw_dir: pathlib.Path, splits: Iterable[str]) -> dict[str, pathl
 
 
 def read_notes(source: pathlib.Path) -> tuple[dict[str, dict], str]:
-    """examples.json as a dictionary and how messages call it. Raises DataError where it cannot be read."""
+    """examples.json as {note id: properties}, and its name in messages. Raises DataError: it cannot be read."""
     if source.is_dir():
         path = find_part(source, EXAMPLES)
         if path is None:
@@ -127,7 +127,7 @@ def read_notes(source: pathlib.Path) -> tuple[dict[str, dict], str]:
 
 
 def parse_notes(read: Callable[[], bytes], where: str) -> dict[str, dict]:
-    """examples.json as a dictionary of note id to its properties. Raises DataError if it is anything else."""
+    """examples.json as {note id: properties}. Raises DataError where it is anything else."""
     try:
         text = read()
     except ValueError as error:
@@ -142,7 +142,7 @@ def parse_notes(read: Callable[[], bytes], where: str) -> dict[str, dict]:
 
 
 def unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """The dictionary of a JSON object. Raises ValueError: a key that is there twice."""
+    """The dictionary of a JSON object. Raises ValueError: a key is there twice."""
     keys = dict(pairs)
     if len(keys) < len(pairs):
         seen = set()
@@ -151,10 +151,10 @@ def unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def read_note(wav: bytes) -> np.ndarray:
-    """Decodes one note to int16 [samples].
+    """Decodes a note to int16 [T].
 
     Raises:
-      ValueError: not a mono 16-bit wav file at 16 kHz of 1 to 64,000 samples, or truncated.
+      ValueError: it is not a complete mono 16-bit wav file of 1 to 64,000 samples at 16 kHz.
     """
     audio, rate_hz, subtype, noted = read_samples(wav)
     if noted:
@@ -168,7 +168,7 @@ def read_note(wav: bytes) -> np.ndarray:
 
 
 def synthesise_notes(instruments: range, notes_each: int, seed: int) -> Iterator[Item]:
-    """Notes of synthesised instruments: each varies its family's timbre, each note its pitch and loudness."""
+    """Notes of synthesised instruments. An instrument varies the timbre of its family, a note its pitch and level."""
     for family, timbre in TIMBRES.items():
         for number in instruments:
             label = FAMILIES.index(family)

@@ -1,4 +1,4 @@
-"""A small additive synthesiser for the stand-in data: a timbre a class, variation within it."""
+"""A small additive synthesiser for the stand-ins of the data sets."""
 
 import dataclasses
 import functools
@@ -8,12 +8,12 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Timbre:
-    """Parameters of a sound.
+    """Parameters of a tone.
 
-    rolloff: harmonic k has amplitude k ** -rolloff. even: gain of the even harmonics.
-    octaves: harmonics 1, 2, 4, 8 alone, as an organ's stops. stretch: inharmonicity of the partials.
-    attack_s: rise time. decay_s: time constant of the fall. vibrato: relative depth at about 5 Hz.
-    noise: standard deviation of breath noise, relative to the tone. formant_hz: resonance, 0 for none.
+    rolloff: harmonic k has amplitude k ** -rolloff. even: gain of even harmonics.
+    octaves: whether the harmonics are 1, 2, 4 and 8 alone, as in an organ. stretch: inharmonicity.
+    attack_s: rise time. decay_s: time constant of decay. vibrato: relative depth at 5 Hz.
+    noise: standard deviation of breath noise, relative to the tone. formant_hz: resonance; 0: none.
     low_pitch, high_pitch: range of MIDI notes.
     """
 
@@ -30,7 +30,7 @@ class Timbre:
     high_pitch: int = 76
 
     def vary(self, rng: np.random.Generator, amount: float = 0.12) -> "Timbre":
-        """Another sound of the same kind: every continuous parameter scaled by about 1 ± amount."""
+        """A similar timbre: every continuous parameter is scaled by about 1 ± amount."""
         continuous = ("rolloff", "even", "attack_s", "decay_s", "stretch", "vibrato", "noise", "formant_hz")
         return dataclasses.replace(
             self, **{name: getattr(self, name) * np.exp(amount * rng.normal()) for name in continuous}
@@ -38,7 +38,7 @@ class Timbre:
 
 
 def play(timbre: Timbre, pitch: int, sample_rate_hz: int, samples: int, rng: np.random.Generator) -> np.ndarray:
-    """One note, int16 [samples]: held for three quarters of its length, then released."""
+    """A note, int16 [samples], held for three quarters of its length."""
     time_s = np.arange(samples) / sample_rate_hz
     fundamental_hz = 440 * 2 ** ((pitch - 69 + rng.normal(0, 0.05)) / 12)
     numbers = np.array([1, 2, 4, 8]) if timbre.octaves else np.arange(1, 25)
@@ -58,7 +58,7 @@ def play(timbre: Timbre, pitch: int, sample_rate_hz: int, samples: int, rng: np.
 
     def partial(gain, partial_hz, phase):
         turns = partial_hz * moved_s + phase / (2 * np.pi)
-        # Within one turn single precision is enough, and much faster.
+        # Within one turn, single precision suffices and is much faster.
         return gain * np.sin(2 * np.pi * (turns - np.rint(turns)).astype(np.float32))
 
     tone = sum(map(partial, gains, partials_hz, phases))
@@ -73,10 +73,10 @@ def play(timbre: Timbre, pitch: int, sample_rate_hz: int, samples: int, rng: np.
 
 @dataclasses.dataclass(frozen=True)
 class Sound:
-    """Parameters of an everyday sound: one event of tone and noise, repeated as a knock or a bark is.
+    """Parameters of an everyday sound: an event of tone and noise that repeats, as a knock or a bark does.
 
-    timbre, pitch (MIDI): of the tone; the noise shares its attack and decay. noise: 0 for tone alone, 1 for noise
-    alone. noise_hz: centre of the noise, about an octave wide. events_per_s: how often, within some 15 %.
+    timbre, pitch (MIDI): those of the tone. The noise has its attack and decay. noise: share of noise, 0 … 1.
+    noise_hz: centre of the noise, which is about an octave wide. events_per_s: mean rate.
     """
 
     timbre: Timbre
@@ -86,7 +86,7 @@ class Sound:
     events_per_s: float
 
     def vary(self, rng: np.random.Generator, amount: float = 0.25) -> "Sound":
-        """Another sound of the same kind."""
+        """A similar sound."""
         return Sound(
             self.timbre.vary(rng, amount),
             self.pitch + 12 * amount * rng.normal(),
@@ -97,7 +97,7 @@ class Sound:
 
 
 def sound(kind: Sound, sample_rate_hz: int, samples: int, rng: np.random.Generator) -> np.ndarray:
-    """A clip of a sound, int16 [samples]; how loud it is says nothing about the kind."""
+    """A clip of a sound, int16 [samples], at a random level."""
     timbre = kind.timbre
     event_s = min(5 * timbre.decay_s, 0.5)
     length = int(event_s * sample_rate_hz)
@@ -117,11 +117,11 @@ def sound(kind: Sound, sample_rate_hz: int, samples: int, rng: np.random.Generat
 
 @dataclasses.dataclass(frozen=True)
 class Style:
-    """Parameters of a piece of music in 4/4; patterns have sixteen steps a bar, "x" for a hit.
+    """Parameters of a piece of music in 4/4. Patterns have sixteen steps a bar, with "x" for a hit.
 
-    swing: how far every other step comes late, in steps. kick, snare, hat, chord, bass: patterns.
-    harmony: the chord of each bar, as semitones above the key. chord_timbre, bass_timbre: who plays them.
-    chord_steps, bass_steps: how long their notes are. drums: their gain. drive: of the distortion, 0 for none.
+    kick, snare, hat, chord, bass: patterns. swing: delay of the offbeats, in steps.
+    harmony: the chord of each bar, in semitones above the key. chord_timbre, bass_timbre: the instruments.
+    chord_steps, bass_steps: lengths of their notes. drums: gain of the drums. drive: of the distortion; 0: none.
     noise: standard deviation of the background, relative to the music.
     """
 
@@ -143,7 +143,7 @@ class Style:
 
 
 def perform(style: Style, sample_rate_hz: int, samples: int, rng: np.random.Generator) -> np.ndarray:
-    """A piece in a style, int16 [samples]: its own tempo, key, instruments and mix; as loud as chance has it."""
+    """A piece in a style, int16 [samples], with random tempo, key, instruments, mix and level."""
     step = sample_rate_hz * 15 / (style.beats_per_min * np.exp(0.1 * rng.normal()))
     key = int(rng.integers(-5, 6))
     chord_timbre, bass_timbre = style.chord_timbre.vary(rng, 0.3), style.bass_timbre.vary(rng, 0.3)
@@ -183,7 +183,7 @@ def perform(style: Style, sample_rate_hz: int, samples: int, rng: np.random.Gene
 
 
 def drum(sample_rate_hz: int, decay_s: float, pitch_hz: float, noise: float, rng: np.random.Generator) -> np.ndarray:
-    """One hit, float32: a falling tone with a share of noise."""
+    """A hit, float32: a falling tone with a share of noise."""
     decay_s, pitch_hz = decay_s * np.exp(0.15 * rng.normal()), pitch_hz * np.exp(0.1 * rng.normal())
     time_s = np.arange(int(5 * decay_s * sample_rate_hz), dtype=np.float32) / sample_rate_hz
     tone = np.sin(2 * np.pi * pitch_hz * (time_s + 0.02 * (1 - np.exp(-time_s / 0.02))))
@@ -193,32 +193,32 @@ def drum(sample_rate_hz: int, decay_s: float, pitch_hz: float, noise: float, rng
 
 def band_noise(centre_hz: float, sample_rate_hz: int, samples: int, rng: np.random.Generator) -> np.ndarray:
     """Noise around `centre_hz`, float32 [samples]."""
-    size = 1 << (samples - 1).bit_length()  # a length that the Fourier transform is fast for
+    size = 1 << (samples - 1).bit_length()  # a fast length for the FFT
     spectrum = np.fft.rfft(rng.standard_normal(size, np.float32))
     octaves = np.log2(np.maximum(np.fft.rfftfreq(size, 1 / sample_rate_hz), 1.0) / centre_hz)
     return np.fft.irfft(spectrum * np.exp(-2 * octaves**2))[:samples].astype(np.float32)
 
 
 def place(track: np.ndarray, start: int, event: np.ndarray, gain: float) -> None:
-    """Adds what fits of `event` to `track`, from `start` on."""
+    """Adds `event` to `track` from `start` on, cut at the end of the track."""
     stretch = track[start : start + len(event)]
     stretch += np.float32(gain) * event[: len(stretch)]
 
 
 def unit(audio: np.ndarray) -> np.ndarray:
-    """The same with a peak of 1, float32."""
+    """The audio at a peak of 1, float32."""
     return (audio / max(np.abs(audio).max(), 1e-9)).astype(np.float32)
 
 
 def at_some_loudness(audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The same as int16, at a root mean square drawn between -30 and -18 dB."""
+    """The audio as int16, at a random root mean square between -30 and -18 dB."""
     audio = audio * (10 ** (rng.uniform(-30, -18) / 20) / max(audio.std(), 1e-9))
     return np.round(32767 * np.clip(audio, -1, 1)).astype(np.int16)
 
 
 def spread(number: int, dimensions: int) -> np.ndarray:
-    """The `number`-th of a sequence of points in [0, 1)^dimensions of which no two are near each other."""
+    """Point `number` of a sequence in [0, 1)^dimensions whose points are far apart."""
     ratio = 2.0
     for _ in range(40):
-        ratio = (1 + ratio) ** (1 / (dimensions + 1))  # the root of x^(d+1) = x + 1
+        ratio = (1 + ratio) ** (1 / (dimensions + 1))  # the root of x**(d + 1) = x + 1
     return (0.5 + number * ratio ** -np.arange(1.0, dimensions + 1)) % 1

@@ -92,7 +92,7 @@ def test_fsd_damaged_member_of_an_archive_is_listed(tmp_path):
     ("text", "why"),
     [
         (TRAIN + "a.wav,Kazoo,1,11,CC\n", "line 2: label 'Kazoo' is none of the 41 classes"),
-        (TRAIN + TRAIN_ROWS + "a.wav,Bus,1,11,CC\n", "line 5: fname 'a.wav' is empty or named before"),
+        (TRAIN + TRAIN_ROWS + "a.wav,Bus,1,11,CC\n", "line 5: fname 'a.wav' is empty or named a second time"),
         (TRAIN + "a.wav,Bus,yes,11,CC\n", "line 2: manually_verified 'yes' is none of 1, 0"),
         (TRAIN + "a.wav,Bus,1,,CC\n", "line 2: freesound_id of a.wav is empty"),
         (TRAIN + "a.wav,Bus\n", "line 2: manually_verified None"),

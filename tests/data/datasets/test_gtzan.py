@@ -188,7 +188,7 @@ def test_gtzan_archive_with_a_broken_header_stops(tmp_path):
     content = bytearray(gzip.decompress(archive.read_bytes()))
     content[content.index(b"genres/pop/2.wav") + 150] ^= 1  # in that header's own checksum
     archive.write_bytes(gzip.compress(content))
-    with pytest.raises(DataError, match="genres.tar.gz: damaged, so that any of its files may be altered or lost"):
+    with pytest.raises(DataError, match="genres.tar.gz: damaged .*, so any of its files may be altered or lost"):
         prepared_after("gtzan", tmp_path, tmp_path, strict=True)
     data = prepared_after("gtzan", tmp_path, tmp_path)
     assert data.index("all").id.tolist() == ["0", "1"] and len(data.skipped) == 1
@@ -199,7 +199,7 @@ def test_gtzan_without_anything_readable_stops(tmp_path):
     with pytest.raises(DataError, match="neither genres.tar.gz nor folders named blues to rock"):
         prepared_after("gtzan", tmp_path, tmp_path)
     (tmp_path / "gtzan" / "genres.tar.gz").write_bytes(b"no archive")
-    with pytest.raises(DataError, match="nothing of split all can be read"):
+    with pytest.raises(DataError, match="no clip of split all can be read"):
         prepared_after("gtzan", tmp_path, tmp_path)
     with pytest.raises(DataError, match="gtzan can no longer be downloaded; put its genres/"):
         prepared_after("gtzan", None, tmp_path)

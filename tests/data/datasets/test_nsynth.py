@@ -155,7 +155,7 @@ def test_nsynth_archive_lists_links_and_second_files(tmp_path):
     ]
     archive = write_archive(tmp_path, members)
     for _ in range(2):  # What the first attempt has read makes the second one no more lenient.
-        with pytest.raises(DataError, match="b.wav: a link or device, not a file, and 3 more like it"):
+        with pytest.raises(DataError, match="b.wav: a link or device, not a file, and 3 more;"):
             prepared_after("nsynth", tmp_path, tmp_path, strict=True)
     data = prepared_after("nsynth", tmp_path, tmp_path)
     np.testing.assert_array_equal(inputs_by_id(data, "test")["a"], samples_of(0, 64_000))

@@ -1,9 +1,9 @@
-"""A study's table between its marks in a text."""
+"""A study's table replaces what is between its marks."""
 
 import pytest
 
 from audiojax.errors import RunError
-from audiojax.report.readme import with_table
+from audiojax.report.update_page import with_table
 from tests.report.conftest import config_of, result_of, write_run
 
 ROWS = {"done": {"published": {"test": {"accuracy": 0.9}}}, "undone": {"published": {}}}

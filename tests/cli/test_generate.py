@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audiojax.generate import LONGEST, file_names
+from audiojax.cli.generate import LONGEST, file_names
 
 ODD = [
     "../../x",

@@ -1,6 +1,5 @@
 """A whole table: every run once, whatever interrupts it; what fails is said and tried again."""
 
-import importlib
 import json
 import os
 import shutil
@@ -10,33 +9,31 @@ import time
 
 import pytest
 
-from audiojax import config_file
+from audiojax import config_file, study
 from audiojax.errors import ConfigError, RunError
-from audiojax.recipes import single, table
+from audiojax.recipes import single
 from configs import beyond_gtzan, fagan_gtzan, li_audioset, ntu_freesound, rit_nsynth
 from tests.conftest import ROOT, launch
 
-SMALL = {"data.variant": "stand_in", "steps": 4, "eval_every": 2.0, "steps_per_call": 1, "batch_size": 64}
+SMALL = {"data.variant": "stand_in", "steps": 4, "eval_every": 2.0, "run.steps_per_call": 1, "batch_size": 64}
 ALL = {"rows": [], "protocols": []}
 
 
 def run(workdir, data_dir, chosen, splits=1, **overrides):
-    table.run(li_audioset, li_audioset.get_config(), SMALL | overrides, ALL | chosen, splits, workdir, None, data_dir)
+    study.run(li_audioset, li_audioset.get_config(), SMALL | overrides, ALL | chosen, splits, workdir, None, data_dir)
 
 
-def plan(study, overrides, chosen, splits, workdir):
-    return table.plan(study, study.get_config(), overrides, ALL | chosen, splits, workdir)
+def plan(file, overrides, chosen, splits, workdir):
+    return study.plan(file, file.get_config(), overrides, ALL | chosen, splits, workdir)
 
 
-@pytest.mark.parametrize(
-    "study", ["fagan_gtzan", "li_audioset", "li_fig4", "beyond_audioset", "rit_nsynth", "ntu_freesound", "wang_gtzan"]
-)
-def test_every_row_is_planned_under_both_protocols(study, tmp_path):
-    module = importlib.import_module(f"configs.{study}")
-    runs = plan(module, {"epochs": 2.0}, {}, 2, tmp_path)
+@pytest.mark.parametrize("name", config_file.studies())
+def test_every_row_is_planned_under_both_protocols(name, tmp_path):
+    file = config_file.load(config_file.find(name))
+    runs = plan(file, {"epochs": 2.0}, {}, 2, tmp_path)
     folders = [folder.relative_to(tmp_path).parts for folder, _ in runs]
-    cuts = ("split_0", "split_1")
-    assert folders == [(row, p, cut) for row in module.ROWS for p in ("paper", "honest") for cut in cuts]
+    protocols = [protocol for protocol in ("paper", "honest") if protocol in file.get_config().data.protocols]
+    assert folders == [(row, p, cut) for row in file.ROWS for p in protocols for cut in ("split_0", "split_1")]
     for (row, protocol, cut), (_, config) in zip(folders, runs):
         assert (config.row, config.protocol) == (row, protocol) and config.data.split_seed == int(cut[-1])
         assert (config.epochs, config.steps, config.examples) == (2.0, 0, 0)
@@ -54,10 +51,10 @@ def test_a_file_that_cuts_the_data_is_for_honest_alone(tmp_path):
     config = fagan_gtzan.get_config()
     config.data.split_file = "folds.csv"
     overrides = {"data.split_file": "folds.csv"}
-    runs = table.plan(fagan_gtzan, config, overrides, ALL | {"rows": ["lstm"]}, 1, tmp_path)
+    runs = study.plan(fagan_gtzan, config, overrides, ALL | {"rows": ["lstm"]}, 1, tmp_path)
     assert [folder.parts[-2] for folder, _ in runs] == ["honest"]
     with pytest.raises(ConfigError, match="take --protocols=honest"):
-        table.plan(fagan_gtzan, config, overrides, ALL | {"protocols": ["paper"]}, 1, tmp_path)
+        study.plan(fagan_gtzan, config, overrides, ALL | {"protocols": ["paper"]}, 1, tmp_path)
 
 
 def test_protocols_that_a_study_lacks_are_not_planned(tmp_path):
@@ -81,14 +78,14 @@ def test_overrides_stand_above_the_rows_own_values(tmp_path):
         ({}, {}, 0, "--splits=0 must be at least 1"),
         ({"data.split_file": "folds.csv"}, {}, 2, "1 where data.split_file makes the cut"),
         ({"protocol": "paper"}, {}, 1, "of a table choose the --protocols"),
-        ({"frontend.samples": 3}, {}, 1, "--config.frontend.samples: fc1 has no such key"),
+        ({"frontend.samples": 3}, {}, 1, "--config.frontend.samples: no row has such a key, fc1 for one"),
     ],
 )
 def test_what_cannot_be_planned_is_said(tmp_path, overrides, chosen, splits, sentence):
     config = li_audioset.get_config()
     config.data.split_file = overrides.get("data.split_file", "")
     with pytest.raises(ConfigError, match=sentence):
-        table.plan(li_audioset, config, overrides, ALL | chosen, splits, tmp_path)
+        study.plan(li_audioset, config, overrides, ALL | chosen, splits, tmp_path)
 
 
 def test_a_key_of_some_rows_leaves_the_others_as_they_are(tmp_path, capsys):
@@ -175,13 +172,14 @@ def test_a_file_elsewhere_trains_its_own_rows(data_dir, tmp_path):
     path.write_text(text + "\n\nfor settings in ROWS.values():\n    settings['overrides'] |= {'optim': {'lr': 0.25}}\n")
     study = config_file.load(path)
     chosen = ALL | {"rows": ["fc1"], "protocols": ["paper"]}
-    table.run(study, config_file.config_of(study), SMALL, chosen, 1, tmp_path / "runs", None, data_dir)
+    study.run(study, config_file.config_of(study), SMALL, chosen, 1, tmp_path / "runs", None, data_dir)
     config = json.loads((tmp_path / "runs" / "fc1" / "paper" / "split_0" / "config.json").read_text())
     assert config["optim"]["lr"] == 0.25 and config["study"] == "li_audioset"
     assert f"--config={path}:fc1" in (tmp_path / "runs" / "report.html").read_text()
     assert "optim.lr" not in (tmp_path / "runs" / "table.md").read_text()
 
 
+@pytest.mark.slow
 def test_killed_table_does_nothing_twice_and_leaves_nothing_out(data_dir, tmp_path):
     """SIGKILL while the second of four runs trains."""
     flags = [
@@ -221,5 +219,5 @@ def test_where_every_run_fails_for_one_reason_it_is_said_once(tmp_path):
     ):
         settings = SMALL | {"data.variant": "released"}
         chosen = ALL | {"rows": ["fc1"]}
-        table.run(li_audioset, li_audioset.get_config(), settings, chosen, 1, workdir, tmp_path, tmp_path / "data")
+        study.run(li_audioset, li_audioset.get_config(), settings, chosen, 1, workdir, tmp_path, tmp_path / "data")
     assert "No run is finished yet" in (workdir / "table.md").read_text()
