@@ -89,7 +89,9 @@ class Generator(Side):
         def activate(x):
             return nn.relu(self.batch_norm(x, train, momentum=0.9) if self.normalise else x)
 
-        steps = step_counts(shape[0], [stage[-1] for stage in self.stages if stage[0] == "conv"])
+        steps = [shape[0]]  # before the first convolution and after each; the last is cut to T
+        for stride in reversed([stage[-1] for stage in self.stages if stage[0] == "conv"]):
+            steps.insert(0, -(-steps[0] // stride))
         x = jnp.concatenate([noise_BL, self.label_vectors(label_B)], axis=-1).astype(self.dtype)
         for name, *numbers in self.stages:
             match name, numbers:
@@ -157,11 +159,3 @@ class Discriminator(Side):
         if self.projection:
             logit_B += (x * label_map(x.shape[-1])).sum(-1)
         return nn.sigmoid(logit_B) if self.last_sigmoid else logit_B
-
-
-def step_counts(steps: int, strides: list[int]) -> list[int]:
-    """Returns the steps before the first of several lengthening layers and after each; the last leaves `steps`."""
-    counts = [steps]
-    for stride in reversed(strides):
-        counts.insert(0, -(-counts[0] // stride))
-    return counts

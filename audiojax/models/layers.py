@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
-from audiojax import ops
-from audiojax.ops import convolution, norm, recurrent
+from audiojax.ops import convolution, norm, one_by_one, recurrent
 
 ACTIVATIONS = (  # of flax.linen, without parameters, that keep the shape
     *("celu", "elu", "gelu", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "leaky_relu", "log_sigmoid"),
@@ -26,7 +25,7 @@ def initialiser(name: str) -> Callable:
     init = getattr(nn.initializers, name)()
     if "orthogonal" not in name:
         return init
-    return lambda key, shape, dtype=jnp.float32: ops.one_by_one(lambda key: init(key, shape, dtype))(key)
+    return lambda key, shape, dtype=jnp.float32: one_by_one(lambda key: init(key, shape, dtype))(key)
 
 
 def activation(name: str) -> Callable:

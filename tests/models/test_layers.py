@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from audiojax.models import gcnn, layers
+from audiojax.models import cgan, gcnn, layers
 from tests.conftest import ROOT, run_on_eight_devices
 
 
@@ -51,7 +51,7 @@ def test_activations_are_those_of_flax_and_others_are_named():
         (lambda dtype: layers.Dense(8, dtype=dtype), (4, 10_000, 3)),
         (lambda dtype: layers.Conv(8, (3,), dtype=dtype), (4, 10_000, 3)),
         (lambda dtype: layers.Conv(8, (3, 3), dtype=dtype), (4, 100, 100, 3)),
-        (lambda dtype: layers.TransposedConv(8, 3, 4, flax.linen.initializers.ones, dtype), (4, 2500, 3)),
+        (lambda dtype: cgan.TransposedConv(dtype, "glorot_uniform", 8, 3, 4), (4, 2500, 3)),
     ],
     ids=["dense", "conv1d", "conv2d", "transposed"],
 )

@@ -7,7 +7,7 @@ import pytest
 
 from audiojax import ops
 from audiojax.errors import ConfigError
-from audiojax.ops import convolution, norm, pool, recurrent
+from audiojax.ops import convolution, norm, recurrent
 
 CONV_1D = {"dimension_numbers": ("NWC", "WIO", "NWC"), "lhs_dilation": (1,), "rhs_dilation": (1,)}
 CONV_2D = {"dimension_numbers": ("NHWC", "HWIO", "NHWC"), "lhs_dilation": (1, 1), "rhs_dilation": (1, 1)}
@@ -97,14 +97,6 @@ def test_another_choice_of_operations_is_refused(monkeypatch):
 def test_a_third_derivative_exists():
     cube = ops.with_gradient(lambda x: x**3, lambda x: (x**3, x), lambda args, x, grad: (3 * x**2 * grad,))
     assert jax.grad(jax.grad(jax.grad(cube)))(2.0) == 6
-
-
-def test_max_pool_has_all_derivatives_without_a_plain_definition():
-    x = jax.random.normal(jax.random.key(0), (2, 6, 3))
-    pooled = lambda x: (pool.max_pool(x, 2) ** 3).sum()
-    expected = lambda x: (x.reshape(2, 3, 2, 3).max(2) ** 3).sum()
-    for derivative in (jax.grad, jax.jacfwd, jax.hessian):
-        np.testing.assert_allclose(derivative(pooled)(x), derivative(expected)(x), rtol=1e-5)
 
 
 def test_what_is_compiled_once_is_not_inlined():
