@@ -59,7 +59,7 @@ def test_tensorflow_and_decoders_are_imported_in_data_alone(path):
 def test_models_import_shared_layers_alone():
     for path in (PACKAGE / "models").glob("*.py"):
         ours = {name for name in imported(path) if name.startswith("audiojax")}
-        allowed = ("audiojax.models", "audiojax.models.layers", "audiojax.ops")
+        allowed = ("audiojax", "audiojax.models", "audiojax.models.layers", "audiojax.ops")
         assert all(name in allowed or name.startswith("audiojax.ops.") for name in ours), path
 
 
