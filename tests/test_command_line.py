@@ -87,7 +87,7 @@ ON_DATA = {
     "source": (["--config.run.source=river"], "run.source='river' must be 'auto' or 'resident' or 'stream'"),
     "protocol": (["--config.protocol=fair"], "protocol='fair' is unknown; protocols: honest, paper"),
     "no front end": (["--config.frontend.name=stft"], "frontend.name='stft' is unknown"),
-    "initialiser": (["--config.model.kernel_init=glorot"], "kernel_init='glorot' is no initialiser"),
+    "initialiser": (["--config.model.kernel_init=glorot"], "kernel_init='glorot' is not in flax.linen.initializers"),
     "augmentation": (["--config.augment.features=({'name':'mixup'},)"], "augment.features.name='mixup' needs 'alpha'"),
     "classes": (["--config.data.exclude_classes=('/m/09x0r',)"], "data.exclude_classes is for single labels"),
     "fold": (["--config.data.test_fold=2"], "data.test_fold='2' needs data.split_file"),
