@@ -12,18 +12,15 @@ class Model(layers.Classifier):
 
     Each dense layer but those of the attention is followed by batch normalisation, ReLU and dropout.
 
-    Attributes:
-      standardise: whether each feature is scaled to mean 0 and variance 1.
-      hidden: units of the dense layers on every step. levels: numbers of the hidden layers that are pooled, from 1 on;
-        several are multi-level attention (Yu et al. 2018).
-      pooling: "feature": one weight a step for each feature of a further dense layer; "heads": one weight a step for
-        each of `heads` copies of all features; "decision": one weight a step for each class's probability. The latter,
-        averaged over the levels, are the output. heads: 0 for the other poolings.
-      statistics: whether the inputs' mean, deviation, maximum and minimum over time join the pooled features.
-      dense: units of the layers after the pooling. input_dropout, dropout: rates.
+    standardise: whether each feature is scaled to mean 0 and variance 1. hidden: units of the dense layers on every
+    step. levels: numbers of the hidden layers that are pooled, from 1 on; several are multi-level attention (Yu et al.
+    2018). pooling: what has one weight a step, "feature": each feature of a further dense layer; "heads": each of
+    `heads` copies of all features; "decision": each class's probability, whose mean over the levels is the output.
+    statistics: whether the inputs' mean, deviation, maximum and minimum over time join the pooled features. dense:
+    units of the layers after the pooling. input_dropout, dropout: rates.
 
     Raises:
-      ValueError: the pooling is unknown, a level has no layer, or the other settings do not fit the pooling.
+      ValueError: the pooling is unknown, a level has no layer, or other settings do not fit the pooling.
     """
 
     standardise: bool

@@ -25,9 +25,8 @@ class Model(layers.Network):
         for filters in self.filters:
             shapes.append(x.shape)
             x = activate(self.conv(filters, (3, 3), strides=2, use_bias=False)(x))
-        latent_BL = self.linear(self.latent)(x.reshape(x.shape[0], -1))
-        small = x.shape
-        x = activate(self.linear(x[0].size, use_bias=False)(latent_BL)).reshape(small)
+        latent_BL = self.linear(self.latent)(x.reshape(len(x), -1))
+        x = activate(self.linear(x[0].size, use_bias=False)(latent_BL)).reshape(x.shape)
         for number, (_, height, width, channels) in enumerate(reversed(shapes), 1):
             last = number == len(shapes)
             x = doubled(self.conv(4 * channels, (3, 3), use_bias=last)(x))[:, :height, :width]

@@ -16,8 +16,7 @@ class Model(layers.Network):
     `normalise`, then ReLU; the discriminator a leaky ReLU of slope 0.2.
 
     Attributes:
-      latent: numbers of the noise.
-      label: "one_hot", or "embedding" for a learned vector of `embedding` numbers.
+      latent: numbers of the noise. label: "one_hot", or "embedding" for a learned vector of `embedding` numbers.
       generator_stages, discriminator_stages: in order, each a tuple of a name and its numbers:
         ("dense", units): flattens where there are steps.
         ("steps", filters): generator alone, a dense layer to as many steps as the following convolutions lengthen to T.
@@ -47,7 +46,7 @@ class Model(layers.Network):
         if self.label not in ("one_hot", "embedding"):
             raise ValueError(f"label={self.label!r} must be 'one_hot' or 'embedding'")
         embedding = self.embedding if self.label == "embedding" else 0
-        shared = (self.dtype, self.kernel_init, self.classes, embedding, self.sigmoid)
+        shared = (self.dtype, self.kernel_init, self.classes, embedding)
         self.generator = Generator(*shared, self.generator_stages, self.normalise)
         self.discriminator = Discriminator(*shared, self.discriminator_stages, self.spectral, self.projection)
 
@@ -58,11 +57,13 @@ class Model(layers.Network):
 
     def generate(self, noise_BL: jax.Array, label_B: jax.Array, shape: tuple[int, int], train: bool) -> jax.Array:
         """Returns float32 features x_BTF of `shape` (T, F)."""
-        return self.generator(noise_BL, label_B, shape, train).astype(jnp.float32)
+        x_BTF = self.generator(noise_BL, label_B, shape, train)
+        return (nn.sigmoid(x_BTF) if self.sigmoid else x_BTF).astype(jnp.float32)
 
     def discriminate(self, x_BTF: jax.Array, label_B: jax.Array, train: bool) -> jax.Array:
         """Returns float32 logits [B]."""
-        return self.discriminator(x_BTF.astype(self.dtype), label_B, train).astype(jnp.float32)
+        logit_B = self.discriminator(x_BTF.astype(self.dtype), label_B, train)
+        return (nn.sigmoid(logit_B) if self.sigmoid else logit_B).astype(jnp.float32)
 
 
 class Side(layers.Network):
@@ -70,7 +71,6 @@ class Side(layers.Network):
 
     classes: int
     embedding: int
-    last_sigmoid: bool
     stages: tuple[tuple, ...]
 
     def label_vectors(self, label_B: jax.Array) -> jax.Array:
@@ -86,9 +86,7 @@ class Generator(Side):
 
     @nn.compact
     def __call__(self, noise_BL: jax.Array, label_B: jax.Array, shape: tuple[int, int], train: bool) -> jax.Array:
-        def activate(x):
-            return nn.relu(self.batch_norm(x, train, momentum=0.9) if self.normalise else x)
-
+        activate = lambda x: nn.relu(self.batch_norm(x, train, momentum=0.9) if self.normalise else x)
         steps = [shape[0]]  # before the first convolution and after each; the last is cut to T
         for stride in reversed([stage[-1] for stage in self.stages if stage[0] == "conv"]):
             steps.insert(0, -(-steps[0] // stride))
@@ -107,15 +105,12 @@ class Generator(Side):
                     raise TypeError(f"there is no stage {(name, *numbers)} of a generator")
         if x.ndim == 2 or x.shape[1:] != shape:
             x = self.linear(math.prod(shape))(x.reshape(len(x), -1)).reshape(len(x), *shape)
-        return nn.sigmoid(x) if self.last_sigmoid else x
+        return x
 
 
 class TransposedConv(layers.Network):
-    """Transposed convolution of width `width * stride`: x_BTF to [B, T * stride, features].
-
-    A convolution to stride * features channels, reshaped to steps (Shi et al. 2016). width: old steps that a new one
-    sees, odd.
-    """
+    """Transposed convolution, by a convolution of odd width to stride * features channels that are reshaped to steps:
+    x_BTF to [B, T * stride, features] (Shi et al. 2016)."""
 
     features: int
     width: int
@@ -158,4 +153,4 @@ class Discriminator(Side):
         logit_B = linear(self.linear(1), x)[:, 0]
         if self.projection:
             logit_B += (x * label_map(x.shape[-1])).sum(-1)
-        return nn.sigmoid(logit_B) if self.last_sigmoid else logit_B
+        return logit_B

@@ -12,15 +12,13 @@ class Model(layers.Classifier):
 
     stages: in order, each a tuple of a name and its numbers:
       ("standardise",): scales each feature of the last axis to mean 0 and variance 1.
-      ("image",): reshapes x_BTF to x_BTF1, for 2D convolutions.
-      ("sequence",): reshapes x_BTFC to [B, T, F * C].
+      ("image",), ("sequence",): reshape x_BTF to x_BTF1, for 2D convolutions, and x_BTFC to [B, T, F * C].
       ("conv", filters, kernel, stride): a convolution padded to ceil(T / stride), batch normalisation and ReLU, or the
         activation of `layers.ACTIVATIONS` that a last entry names.
       ("pool", width): the maximum over windows that do not overlap; a remainder is dropped.
       ("recurrent", units): a recurrent layer over time, with the outputs of all steps.
       ("dropout", rate).
-      ("last",): the last time step.
-      ("average",): the mean over time, and frequency in 2D.
+      ("last",), ("average",): the last time step; the mean over time, and frequency in 2D.
       ("dense", units): flattens; a dense layer, batch normalisation and ReLU, or a last entry's activation.
     cell: of the recurrent stages, "lstm" or "gru".
     """
@@ -31,9 +29,7 @@ class Model(layers.Classifier):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
 
-        def activate(x, name="relu"):
-            return layers.activation(name)(self.batch_norm(x, train, momentum=0.9))
-
+        activate = lambda x, name="relu": layers.activation(name)(self.batch_norm(x, train, momentum=0.9))
         x = x.astype(self.dtype)
         for name, *numbers in self.stages:
             match name, numbers:
@@ -49,7 +45,7 @@ class Model(layers.Classifier):
                 case "pool", [width]:
                     x = max_pool(x, width)
                 case "recurrent", [units]:
-                    x = layers.recurrent_layer(self.cell)(units, layers.initialiser(self.kernel_init), self.dtype)(x)
+                    x = self.recurrent_layer(self.cell, units)(x)
                 case "dropout", [rate]:
                     x = layers.Dropout(rate)(x, train)
                 case "last", []:

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from audiojax.models import layers
+from audiojax.ops import recurrent
 from audiojax.ops.pool import max_pool
 
 
@@ -14,12 +15,10 @@ class Model(layers.Classifier):
     A step of the recurrent layers is one filter's output for all features: the study's [N, 256, 128] is read as [N, T,
     D]. The logits are the mean over these steps of a gated dense layer.
 
-    Attributes:
-      standardise: whether each feature is scaled to mean 0 and variance 1.
-      kernel: width of all convolutions on both axes. Batch normalisation follows each.
-      gated: filters of the gated convolutions, one half linear, one half gates (GLU, Dauphin et al. 2017).
-      filters: of the convolutions with ReLU. pools: widths of the max-pooling over time after each of these.
-      recurrent: units of each direction. cell: "lstm" or "gru". dropout: rate after each block and layer.
+    standardise: whether each feature is scaled to mean 0 and variance 1. kernel: width of all convolutions on both
+    axes; batch normalisation follows. gated: filters of the gated convolutions, half of them gates (GLU, Dauphin et al.
+    2017). filters: of the convolutions with ReLU. pools: widths of the max-pooling over time after each of these, which
+    must leave one step. recurrent: units of each direction. cell: "lstm" or "gru". dropout: rate after each block.
 
     Raises:
       ValueError: the pools do not leave one step.
@@ -51,28 +50,21 @@ class Model(layers.Classifier):
             raise ValueError(f"pools {self.pools} leave {x.shape[1]} of {x_BTF.shape[1]} steps, not one")
         x = x[:, 0].swapaxes(1, 2)
         for units in self.recurrent:
-            x = drop(Bidirectional(self.cell, units, layers.initialiser(self.kernel_init), self.dtype)(x))
+            x = drop(Bidirectional(self.dtype, self.kernel_init, self.cell, units)(x))
         # The gates begin at 0.5, so that twice the bias makes the first logits the classes' priors.
         gate = self.linear(self.classes, kernel_init=nn.initializers.zeros)(x)
         return (self.logits(x, bias_scale=2) * nn.sigmoid(gate)).mean(1)
 
 
-class Bidirectional(nn.Module):
+class Bidirectional(layers.Network):
     """Two recurrent layers, one forward and one backward in time: x_BTF to the outputs of both [B, T, 2H]."""
 
     cell: str
-    features: int
-    kernel_init: jax.nn.initializers.Initializer
-    dtype: jnp.dtype
+    units: int
 
     @nn.compact
     def __call__(self, x_BTF: jax.Array) -> jax.Array:
-        layer = layers.recurrent_layer(self.cell)
-        one, other = (layer(self.features, self.kernel_init, self.dtype) for _ in range(2))
-        weights, inputs = [each.weights(x_BTF.shape[-1]) for each in (one, other)], [x_BTF, x_BTF[:, ::-1]]
-        if jax.default_backend() == "cpu":
-            h_BTH, reversed_BTH = map(one.run, inputs, weights)
-        else:  # One loop, whose step takes as long for both as for one.
-            stack = lambda *each: jnp.stack(each)
-            h_BTH, reversed_BTH = jax.vmap(one.run)(stack(*inputs), jax.tree.map(stack, *weights))
+        one, other = (self.recurrent_layer(self.cell, self.units) for _ in range(2))
+        weights = [each.weights(x_BTF.shape[-1]) for each in (one, other)]
+        h_BTH, reversed_BTH = recurrent.together(one.run, [x_BTF, x_BTF[:, ::-1]], weights)
         return jnp.concatenate([h_BTH, reversed_BTH[:, ::-1]], axis=-1)

@@ -36,12 +36,8 @@ def activation(name: str) -> Callable:
 
 
 def standardise(x: jax.Array, train: bool, momentum: float = 0.99) -> jax.Array:
-    """Scales each feature of the last axis to mean 0 and variance 1.
-
-    In training by the batch's statistics, else by their running averages, which forget with `momentum`.
-    """
-    options = dict(use_bias=False, use_scale=False, name="standardise")
-    return nn.BatchNorm(use_running_average=not train, momentum=momentum, **options)(x)
+    """Scales each feature of the last axis to mean 0 and variance 1, after training by running averages."""
+    return nn.BatchNorm(not train, momentum=momentum, use_bias=False, use_scale=False, name="standardise")(x)
 
 
 class BatchNorm(nn.Module):
@@ -53,10 +49,10 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        zeros, ones = nn.initializers.zeros, nn.initializers.ones
-        scale, bias = (self.param(name, init, x.shape[-1:]) for name, init in (("scale", ones), ("bias", zeros)))
-        mean = self.variable("batch_stats", "mean", jnp.zeros, x.shape[-1:])
-        var = self.variable("batch_stats", "var", jnp.ones, x.shape[-1:])
+        shape = x.shape[-1:]
+        scale, bias = self.param("scale", nn.initializers.ones, shape), self.param("bias", nn.initializers.zeros, shape)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
+        var = self.variable("batch_stats", "var", jnp.ones, shape)
         if self.use_running_average:
             factor = scale * jax.lax.rsqrt(var.value + norm.EPSILON)
             return ((x - mean.value) * factor + bias).astype(self.dtype)
@@ -81,10 +77,7 @@ class Dropout(nn.Module):
 
 
 def promote_all_but_bias(inputs: jax.Array, kernel: jax.Array, bias: jax.Array | None, dtype: jnp.dtype) -> tuple:
-    """Casts a layer's inputs and kernel to `dtype`, and leaves its bias in float32.
-
-    The bias's gradient is then summed in float32: half precision loses small addends of long sums.
-    """
+    """Casts inputs and kernel to `dtype`. A bias in float32 has a gradient that is summed in float32, without loss."""
     return *promote_dtype(inputs, kernel, dtype=dtype), bias
 
 
@@ -114,9 +107,8 @@ class Parameters(nn.Module):
 
     @nn.compact
     def __call__(self) -> dict:
-        branch = lambda name, tree: Parameters(tree, name=name)()
-        leaf = lambda name, init_and_shape: self.param(name, *init_and_shape)
-        return {name: (branch if isinstance(v, Mapping) else leaf)(name, v) for name, v in self.tree.items()}
+        branch = lambda name, value: isinstance(value, Mapping) and Parameters(value, name=name)()
+        return {name: branch(name, value) or self.param(name, *value) for name, value in self.tree.items()}
 
 
 class Recurrent(nn.Module):
@@ -130,8 +122,7 @@ class Recurrent(nn.Module):
         return self.run(x_BTF, self.weights(x_BTF.shape[-1]))
 
     def run(self, x_BTF: jax.Array, weights: list[jax.Array]) -> jax.Array:
-        cast = [weight.astype(self.dtype) for weight in weights]
-        return self.op(x_BTF.swapaxes(0, 1).astype(self.dtype), *cast).swapaxes(0, 1)
+        return self.op(x_BTF.swapaxes(0, 1).astype(self.dtype), *weights).swapaxes(0, 1)
 
     @nn.compact
     def weights(self, inputs: int) -> list[jax.Array]:
@@ -140,8 +131,8 @@ class Recurrent(nn.Module):
         on_state = {name: (nn.initializers.zeros, (self.features,)) for name in self.biases}
         on_state["hidden"] = {"kernel": (orthogonal_gates, (self.features, width))}
         on_input, on_state = Parameters(on_input, name="input")(), Parameters(on_state, name="recurrent")()
-        biases = [on_state[name] for name in self.biases]
-        return [on_input["kernel"], on_input["bias"], on_state["hidden"]["kernel"], *biases]
+        kernels = on_input["kernel"], on_input["bias"], on_state["hidden"]["kernel"]
+        return [weight.astype(self.dtype) for weight in (*kernels, *map(on_state.get, self.biases))]
 
 
 class LSTM(Recurrent):
@@ -158,14 +149,6 @@ class GRU(Recurrent):
 
     op, gates, biases = staticmethod(recurrent.gru), 3, ("new_bias",)
     bias_init = staticmethod(nn.initializers.zeros)
-
-
-def recurrent_layer(cell: str) -> type[Recurrent]:
-    """Returns LSTM for "lstm" and GRU for "gru". Raises ValueError for another cell."""
-    cells = {"lstm": LSTM, "gru": GRU}
-    if cell not in cells:
-        raise ValueError(f"there is no cell {cell!r}; cells: {', '.join(cells)}")
-    return cells[cell]
 
 
 def orthogonal_gates(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
@@ -185,6 +168,12 @@ class Network(nn.Module):
 
     def conv(self, filters: int, widths: tuple[int, ...], **options) -> nn.Module:
         return Conv(filters, widths, kernel_init=initialiser(self.kernel_init), dtype=self.dtype, **options)
+
+    def recurrent_layer(self, cell: str, units: int) -> Recurrent:
+        cells = {"lstm": LSTM, "gru": GRU}
+        if cell not in cells:
+            raise ValueError(f"there is no cell {cell!r}; cells: {', '.join(cells)}")
+        return cells[cell](units, initialiser(self.kernel_init), self.dtype)
 
     def batch_norm(self, x: jax.Array, train: bool, momentum: float = 0.99) -> jax.Array:
         return BatchNorm(use_running_average=not train, momentum=momentum, dtype=self.dtype)(x)

@@ -22,11 +22,10 @@ class Model(layers.Classifier):
 
     @nn.compact
     def __call__(self, x_BTF: jax.Array, train: bool) -> jax.Array:
-        init = layers.initialiser(self.kernel_init)
         x = layers.standardise(x_BTF, train) if self.standardise else x_BTF
         x = layers.Dropout(self.input_dropout)(x.astype(self.dtype), train)
         for units in self.lstm:
-            x = layers.LSTM(units, init, self.dtype)(x)
+            x = self.recurrent_layer("lstm", units)(x)
             x = layers.Dropout(self.lstm_dropout)(x, train)
         x = x.reshape(x.shape[0], -1)
         for units in self.dense:

@@ -73,7 +73,7 @@ def test_gradients_of_many_places_in_half_precision_are_those_in_float32(layer, 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_both_directions_in_one_loop_are_both_directions(cell, monkeypatch):
-    layer = gcnn.Bidirectional(cell, 4, layers.initialiser("lecun_normal"), jnp.float32)
+    layer = gcnn.Bidirectional(jnp.float32, "lecun_normal", cell, 4)
     x = jax.random.normal(jax.random.key(1), (3, 6, 5))
     params = jax.jit(layer.init)(jax.random.key(0), x)
     expected = jax.jit(layer.apply)(params, x)
@@ -91,7 +91,7 @@ from audiojax.ops import convolution
 vars(convolution).update(WINOGRAD_BYTES=1, IM2COL_BYTES=1)  # A chunk has one clip of each device.
 mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
 init = layers.initialiser("lecun_normal")
-recurrent = lambda cell: layers.recurrent_layer(cell)(4, init, jnp.float32)
+recurrent = lambda cell: {"lstm": layers.LSTM, "gru": layers.GRU}[cell](4, init, jnp.float32)
 for layer, shape in (
     (recurrent("lstm"), (8, 6, 5)),
     (recurrent("gru"), (8, 6, 5)),
@@ -127,7 +127,7 @@ import jax, jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from audiojax.models import gcnn, layers
 STEPS = 37
-layer = gcnn.Bidirectional("lstm", 8, layers.initialiser("lecun_normal"), jnp.float32)
+layer = gcnn.Bidirectional(jnp.float32, "lecun_normal", "lstm", 8)
 mesh = jax.make_mesh((2, 4), ("replica", "data"), axis_types=(AxisType.Auto,) * 2)
 def loss(params, x):
     return (layer.apply(params[1], layer.apply(params[0], x)) ** 2).sum()
