@@ -25,7 +25,7 @@ def test_loaded_run_scores_as_its_result_says(data_dir, tmp_path):
     evaluator = Evaluator(loaded.task, source, data.parts, mesh, 256, 1)
     scores = evaluator.scores("test", loaded.best.params, loaded.best.model_state)
     with np.load(tmp_path / "predictions" / "test.npz") as arrays:
-        np.testing.assert_allclose(scores["score"], arrays["score"], atol=1e-6)
+        np.testing.assert_allclose(scores["score"][0], arrays["score"], atol=1e-6)
     assert evaluator.report("test", scores).summary["mAUC"] == pytest.approx(result["metrics"]["test"]["mAUC"])
     path = tmp_path / "result.json"
     path.write_text(json.dumps({key: value for key, value in result.items() if key != "prior"}))
