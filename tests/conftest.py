@@ -14,7 +14,7 @@ from unittest import mock
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")  # mesh.start would come too late.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # Tests compile for longer than they compute.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")  # Tests compile for longer than they compute.
 
 import jax
 import pytest

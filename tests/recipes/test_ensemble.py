@@ -91,7 +91,7 @@ def test_weights_find_the_member_that_knows():
 def test_what_cannot_be_averaged_is_said(members, data_dir):
     with pytest.raises(ConfigError, match="recipe.mean='harmonic' must be one of arithmetic, geometric, weighted"):
         run(members, data_dir, "wrong", "harmonic")
-    with pytest.raises(RunError, match="other needs lstm, which has no finished run, .*; train it first"):
+    with pytest.raises(RunError, match="other needs lstm, which has no finished run in .*; train that row in"):
         run(members, data_dir, "other", members=("fc1", "lstm"))
     folder = (str(members / "fc1/honest/split_0"),)
     with pytest.raises(RunError, match=r"cut cannot use .*, which has other clips in .*: data.split_seed=0 \(now 1\)"):
