@@ -27,7 +27,7 @@ RUN = {  # the section `run` of a config that was written before these keys exis
     "steps_per_call": 1,
     "cpu_devices": 1,
     "keep": 2,
-    "malloc": "huge_pages",
+    "malloc": "keep",
     "trackers": ("tensorboard",),
     "members": "",
     "first_layer": False,

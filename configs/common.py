@@ -89,7 +89,7 @@ def base() -> ConfigDict:
                 steps_per_call=1,  # training steps in one call of the compiled program
                 cpu_devices=1,  # devices that the cores of a CPU are divided into; they share replicas and batches
                 keep=2,  # checkpoints
-                malloc="huge_pages",  # memory on Linux CPU hosts: "keep", "huge_pages" or "system"
+                malloc="keep",  # freed memory on Linux CPU hosts: "keep" within bounds, "huge_pages" or "system"
                 trackers=("tensorboard",),  # where metrics go besides metrics.jsonl
                 members="",  # folder of the table in which a row finds the runs that it builds on; "": its own table
                 first_layer=False,  # save the first convolution's activations for one test clip, for the report
