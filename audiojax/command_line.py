@@ -43,7 +43,8 @@ def parse(argv: list[str]) -> list[str]:
             file, colon, row = (value if equals else "".join(argv[place + 1 : place + 2])).partition(":")
             path = config_file.find(file)
             config = config_file.config_of(config_file.load(path), row if colon else None)
-            argv[place : place + (1 if equals else 2)] = [f"--config={path}{colon}{row}"]
+            del argv[place : place + (1 if equals else 2)]
+            argv.insert(1, f"--config={path}{colon}{row}")  # before the flags of its keys
         rest = flags.FLAGS(argv)
     except (AttributeError, KeyError, IndexError) as error:
         raise ConfigError(wrong_key(argv, config)) from error
@@ -92,9 +93,13 @@ def check(config: ConfigDict, workdir: pathlib.Path | None) -> None:
     if not workdir:
         raise ConfigError(f"--workdir is missing; usage: {USAGE}")
     ranges.check(config)
-    names.choose("recipe.name", config.recipe.name, names.modules("recipes"))
+    packages = {"data": "data.datasets", "task": "tasks", "model": "models", "recipe": "recipes"}
+    for section, package in packages.items():
+        if name := config.get(section, {}).get("name"):
+            names.choose(f"{section}.name", name, names.modules(package))
     if config.row:
         unit_of(config)
+        names.choose("protocol", config.protocol, config.data.protocols)
         if given := [name for name in ("rows", "protocols", "splits") if flags.FLAGS[name].present]:
             raise ConfigError(f"--{given[0]} is for a table; leave :{config.row} out of --config, or the flag.")
     if not (config.row and os.path.exists(workdir / "result.json")):  # A finished run is only read

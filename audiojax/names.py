@@ -1,5 +1,6 @@
 """The one place where a name in a config becomes a module, a class or a function."""
 
+import difflib
 import functools
 import importlib
 import inspect
@@ -41,9 +42,11 @@ def module(package: str, key: str, name: str) -> ModuleType:
 
 
 def choose(key: str, name: str, known: Iterable[str]) -> None:
-    """Raises ConfigError, with the names that exist, where `name` is none of them."""
+    """Raises ConfigError, with the names that exist and the nearest one, where `name` is none of them."""
     if name not in known:
-        raise ConfigError(f"{key}={name!r} is unknown; known: {', '.join(sorted(known))}.")
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else "."
+        raise ConfigError(f"{key}={name!r} is unknown; known: {', '.join(sorted(known))}{hint}")
 
 
 def task(name: str) -> type:

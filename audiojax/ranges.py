@@ -166,7 +166,8 @@ RECIPE = {
     "upper": SHARE,
 }
 DATA = {
-    **dict.fromkeys(("name", "variant", "split_file", "test_fold", "group_file", "label_file"), NAME),
+    **dict.fromkeys(("name", "split_file", "test_fold", "group_file", "label_file"), NAME),
+    "variant": one_of("released", "stand_in"),
     "split_seed": whole(0, INT64),
     "strict": FLAG,
     **dict.fromkeys(("hide.share", "hide.wrong"), SHARE),
