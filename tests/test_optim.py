@@ -26,7 +26,7 @@ def run(optimiser, gradients, start=1.0):
     return params, state, path
 
 
-def test_average_weighs_what_it_has_seen_by_age():
+def test_average_weighs_trees_by_age():
     average, decay = optim.start_average({"mean": jnp.zeros(2)}), 0.5
     for value in (1.0, 2.0, 3.0):
         average = optim.add_to_average(average, {"mean": jnp.full(2, value)}, decay)
@@ -34,7 +34,7 @@ def test_average_weighs_what_it_has_seen_by_age():
     np.testing.assert_allclose(mean, np.average([1, 2, 3], weights=[0.25, 0.5, 1]), rtol=1e-6)
 
 
-def test_average_of_nothing_is_what_stands_in_for_it():
+def test_an_empty_average_is_replaced():
     np.testing.assert_array_equal(optim.averaged(optim.start_average(jnp.zeros(2)), jnp.arange(2.0)), [0, 1])
 
 
