@@ -69,7 +69,8 @@ def make(config, total_steps: int) -> optax.GradientTransformation:
         rise = jnp.minimum(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
         return rise * schedules[config.schedule](step)
 
-    scalings = {"adam": lambda: adam(config.b1), "sgd": optax.identity, "momentum": lambda: optax.trace(0.9)}
+    scalings = {"sgd": optax.identity, "momentum": lambda: optax.trace(0.9)}
+    scalings["adam"] = lambda: optax.scale_by_adam(config.b1)
     if config.name not in scalings:
         raise ConfigError(f"optim.name={config.name!r} is unknown; optimisers: {', '.join(scalings)}.")
     return optax.chain(
@@ -95,23 +96,6 @@ def clip(limit: float) -> optax.GradientTransformation:
         return optax.tree.scale(jnp.minimum(1, limit / norm(grads)), grads)
 
     return optax.stateless(scale)
-
-
-def adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformation:
-    """`optax.scale_by_adam`, an eighth of a step faster for large dense layers on CPU.
-
-    Its squares are no expression that `norm` has too, which XLA would compute once and write to memory for both.
-    """
-
-    def update(grads, state, params=None):
-        count = optax.safe_increment(state.count)
-        mean = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
-        square = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, grads)
-        mean_scale, square_scale = 1 / (1 - b1**count), 1 / (1 - b2**count)
-        updates = jax.tree.map(lambda m, v: mean_scale * m / (jnp.sqrt(square_scale * v) + eps), mean, square)
-        return updates, optax.ScaleByAdamState(count, mean, square)
-
-    return optax.GradientTransformation(optax.scale_by_adam(b1, b2, eps).init, update)
 
 
 def kernels(params: Any) -> Any:

@@ -48,12 +48,8 @@ def random_tree(key, scale):
     return {"kernel": scale * jax.random.normal(kernel_key, (5, 3)), "bias": scale * jax.random.normal(bias_key, (3,))}
 
 
-@pytest.mark.parametrize(
-    ("ours", "theirs"),
-    [(optim.adam(), optax.scale_by_adam()), (optim.clip(0.7), optax.clip_by_global_norm(0.7))],
-    ids=["adam", "clip"],
-)
-def test_as_optax(ours, theirs):
+def test_clipping_is_that_of_optax():
+    ours, theirs = optim.clip(0.7), optax.clip_by_global_norm(0.7)
     keys = jax.random.split(jax.random.key(0), (4, 2))  # steps, replicas
     scales = [1e-4, 1.0, 30.0, 0.0]
     states = [jax.vmap(each.init)(jax.vmap(random_tree, (0, None))(keys[0], 1.0)) for each in (ours, theirs)]
