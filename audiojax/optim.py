@@ -1,4 +1,4 @@
-"""Optimisers, schedules and averages of the weights from a config, on top of optax."""
+"""Optimisers, schedules and weight averages from a config, by optax."""
 
 import math
 from typing import Any, NamedTuple
@@ -12,27 +12,27 @@ from audiojax.state import TrainState
 
 
 class Average(NamedTuple):
-    """A weighted sum of trees seen so far, and the sum of their weights."""
+    """A weighted sum of trees and the sum of the weights."""
 
     weight: jax.Array
     total: Any
 
 
 class Optimiser:
-    """How a TrainState begins and moves, by a config's section `optim`: see `make`, whose errors it raises."""
+    """Makes and updates a TrainState by a config's section `optim`. Raises the errors of `make`."""
 
     def __init__(self, config, total_steps: int):
         self._lr, self._optax = config.lr, make(config, total_steps)
         self._average_decay = average_decay(config, total_steps) if config.average_share else None
 
     def start(self, params: Any, model_state: Any, settings: dict[str, jax.Array]) -> TrainState:
-        """The state before the first step."""
+        """Returns the state before the first step."""
         average = start_average((params, model_state)) if self._average_decay else None
         opt_state = self._optax.init(params)
         return TrainState(jnp.zeros((), jnp.int32), params, model_state, opt_state, average, settings)
 
     def step(self, state: TrainState, grads: Any, model_state: Any) -> TrainState:
-        """The state after a step along the gradient of its parameters. model_state: the new one."""
+        """Returns the state after one update. grads: of the parameters. model_state: the new one."""
         updates, opt_state = self._optax.update(grads, state.opt_state, state.params)
         if "optim.lr" in state.settings:
             updates = optax.tree.scale(state.settings["optim.lr"] / self._lr, updates)
@@ -42,7 +42,7 @@ class Optimiser:
         return TrainState(state.step + 1, params, model_state, opt_state, average, state.settings)
 
     def evaluated(self, state: TrainState):
-        """What is evaluated and kept of a state: (params, model_state)."""
+        """Returns the (params, model_state) that are evaluated and saved: the average, where there is one."""
         live = state.params, state.model_state
         return averaged(state.average, live) if self._average_decay else live
 
@@ -50,12 +50,12 @@ class Optimiser:
 def make(config, total_steps: int) -> optax.GradientTransformation:
     """Builds the optimiser of `config.optim`.
 
-    Keys: name ("adam", "sgd" or "momentum"), b1 (of Adam, the decay of its mean), lr, schedule ("constant" or "cosine",
-    to zero at the end), warmup (share of the steps, linear from zero), weight_decay (on kernels alone, decoupled),
-    clip_norm (of the whole gradient, 0 for none). `average_decay` reads average_share.
+    Its keys: name, "adam", "sgd" or "momentum"; b1, Adam's decay of the mean; lr; schedule, "constant" or "cosine" to
+    zero; warmup, a share of the steps, linear from zero; weight_decay, decoupled, of kernels alone; clip_norm of the
+    whole gradient, 0 for none.
 
     Raises:
-      ConfigError: an unknown optimiser or schedule.
+      ConfigError: the optimiser or the schedule is unknown.
     """
     schedules = {
         "constant": optax.constant_schedule(config.lr),
@@ -69,7 +69,8 @@ def make(config, total_steps: int) -> optax.GradientTransformation:
         rise = jnp.minimum(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
         return rise * schedules[config.schedule](step)
 
-    scalings = {"adam": lambda: adam(config.b1), "sgd": optax.identity, "momentum": lambda: optax.trace(0.9)}
+    scalings = {"sgd": optax.identity, "momentum": lambda: optax.trace(0.9)}
+    scalings["adam"] = lambda: optax.scale_by_adam(config.b1)
     if config.name not in scalings:
         raise ConfigError(f"optim.name={config.name!r} is unknown; optimisers: {', '.join(scalings)}.")
     return optax.chain(
@@ -81,15 +82,15 @@ def make(config, total_steps: int) -> optax.GradientTransformation:
 
 
 def norm(tree: Any) -> jax.Array:
-    """Euclidean norm of all leaves together.
+    """Returns the Euclidean norm of all leaves together.
 
-    By products, for which XLA on CPU reads them once; the squares of a sum it would first write to memory.
+    Dot products read each leaf once. XLA on CPU would write its squares to memory before it sums them.
     """
     return jnp.sqrt(sum(jnp.vdot(leaf, leaf, precision="highest") for leaf in jax.tree.leaves(tree)))
 
 
 def clip(limit: float) -> optax.GradientTransformation:
-    """Scales the whole gradient down to the norm `limit` where it is longer."""
+    """Scales a gradient whose norm is above `limit` down to it."""
 
     def scale(grads, params=None):
         return optax.tree.scale(jnp.minimum(1, limit / norm(grads)), grads)
@@ -97,46 +98,29 @@ def clip(limit: float) -> optax.GradientTransformation:
     return optax.stateless(scale)
 
 
-def adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformation:
-    """`optax.scale_by_adam`, an eighth of a step faster for large dense layers on CPU.
-
-    Its squares are no expression that `norm` has too, which XLA would compute once and write to memory for both.
-    """
-
-    def update(grads, state, params=None):
-        count = optax.safe_increment(state.count)
-        mean = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
-        square = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, grads)
-        mean_scale, square_scale = 1 / (1 - b1**count), 1 / (1 - b2**count)
-        updates = jax.tree.map(lambda m, v: mean_scale * m / (jnp.sqrt(square_scale * v) + eps), mean, square)
-        return updates, optax.ScaleByAdamState(count, mean, square)
-
-    return optax.GradientTransformation(optax.scale_by_adam(b1, b2, eps).init, update)
-
-
 def kernels(params: Any) -> Any:
-    """Mask of the parameters that weight decay acts on: matrices and filters, not biases."""
+    """Returns the mask of the parameters with weight decay: matrices and filters, not biases."""
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
 def average_decay(config, total_steps: int) -> float:
-    """Decay a step of the exponential average whose time constant is the share `average_share` of all steps."""
+    """Returns the decay at each step of an exponential average over `average_share` of all steps."""
     return math.exp(-1 / (config.average_share * total_steps))
 
 
 def start_average(tree: Any) -> Average:
-    """The average of nothing yet, for trees of this shape."""
+    """Returns the empty average for trees of this shape."""
     return Average(jnp.zeros(()), jax.tree.map(jnp.zeros_like, tree))
 
 
 def add_to_average(average: Average, tree: Any, decay: float) -> Average:
-    """The exponential average with one more tree, the newest."""
+    """Returns the exponential average with one more tree."""
     total = jax.tree.map(lambda total, new: decay * total + (1 - decay) * new, average.total, tree)
     return Average(decay * average.weight + 1 - decay, total)
 
 
 def averaged(average: Average, otherwise: Any) -> Any:
-    """The mean without the bias of its start; `otherwise` where nothing was added yet."""
-    begun = average.weight > 0
-    scale = 1 / jnp.where(begun, average.weight, 1)
-    return jax.tree.map(lambda total, other: jnp.where(begun, scale * total, other), average.total, otherwise)
+    """Returns the unbiased mean, or `otherwise` where the average is empty."""
+    is_empty = average.weight == 0
+    scale = 1 / jnp.where(is_empty, 1, average.weight)
+    return jax.tree.map(lambda total, other: jnp.where(is_empty, other, scale * total), average.total, otherwise)

@@ -93,7 +93,7 @@ def by_audiojax(config, x: np.ndarray, label: np.ndarray, classes: int, variable
     import jax
     import optax
 
-    from audiojax import losses, mesh, optim
+    from audiojax import losses, mesh
     from audiojax.tasks import autoencoder
 
     model = model_of(config, classes)
@@ -101,7 +101,7 @@ def by_audiojax(config, x: np.ndarray, label: np.ndarray, classes: int, variable
         loss_of = lambda outputs, x: autoencoder.squared_error(x, outputs[1])
     else:
         loss_of = getattr(losses, config.task.loss).value
-    optimiser = optax.chain(optim.adam(), optax.scale_by_learning_rate(LR))
+    optimiser = optax.adam(LR)
     params, rest = variables["params"], {name: tree for name, tree in variables.items() if name != "params"}
 
     devices = mesh.make_mesh(1, len(x), config.run.cpu_devices)
