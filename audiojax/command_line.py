@@ -39,12 +39,13 @@ def parse(argv: list[str]) -> list[str]:
         if len(places) > 1:
             raise ConfigError("--config is given twice; take one file, and one row or all of them.")
         for place in places:
+            if early := [argument for argument in argv[:place] if re.match(r"--?(no)?config\.", argument)]:
+                raise ConfigError(f"{early[0]} stands before --config; put --config=FILE first.")
             _, equals, value = argv[place].partition("=")
             file, colon, row = (value if equals else "".join(argv[place + 1 : place + 2])).partition(":")
             path = config_file.find(file)
             config = config_file.config_of(config_file.load(path), row if colon else None)
-            del argv[place : place + (1 if equals else 2)]
-            argv.insert(1, f"--config={path}{colon}{row}")  # before the flags of its keys
+            argv[place : place + (1 if equals else 2)] = [f"--config={path}{colon}{row}"]
         rest = flags.FLAGS(argv)
     except (AttributeError, KeyError, IndexError) as error:
         raise ConfigError(wrong_key(argv, config)) from error

@@ -48,7 +48,7 @@ WRONG = {
     "model": ([LI, "--workdir=x", "--config.model.name=mlpp"], "did you mean 'mlp'?"),
     "protocol": ([LI, "--workdir=x", "--config.protocol=honst"], "known: honest, paper; did you mean 'honest'?"),
     "variant": ([LI, "--workdir=x", "--config.data.variant=stand_on"], "must be 'released' or 'stand_in'"),
-    "key before the config": (["--config.seed=-1", LI, "--workdir=x"], "seed=-1 must be at least 0"),
+    "key before the config": (["--config.seed=1", LI, "--workdir=x"], "put --config=FILE first"),
     "table's flags": ([LI, "--workdir=x", "--splits=3"], "--splits is for a table; leave :fc1 out of --config"),
     "bucket": ([LI, "--workdir=gs://bucket/run"], "--workdir=gs://bucket/run is no folder of this machine; mount it"),
     "bucket of data": ([LI, "--workdir=x", "--raw_dir=s3://data"], "--raw_dir=s3://data is no folder of this machine"),
