@@ -17,7 +17,11 @@ HANGING = "import threading, time; threading.Thread(target=time.sleep, args=(100
 
 def start(code, **options):
     command = [sys.executable, "-c", f"from audiojax import process; {code}"]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    answer = lambda: signal.signal(
+        signal.SIGINT, signal.SIG_DFL
+    )  # A background shell starts the tests with it ignored.
+    return subprocess.Popen(command, cwd=ROOT, preexec_fn=answer, **pipes, **options)
 
 
 def ended(program):

@@ -123,6 +123,7 @@ def test_stream_trains_the_same_run_as_resident(reference, data_dir, tmp_path):
 SHORT_WINDOWS = dict(seconds=7.0, hop_s=5.0, shortest_s=3.0)  # of 30 s tracks: the last ones reach past the end
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pad", ["zeros", "repeat"])
 def test_windows_are_the_same_from_both_sources(data_dir, tmp_path, pad):
     segment = SHORT_WINDOWS | {"pad": pad}

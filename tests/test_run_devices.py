@@ -87,6 +87,7 @@ def test_two_processes_give_the_single_process_result(reference, data_dir, tmp_p
     assert_close(outcome(workdir), outcome(reference))
 
 
+@pytest.mark.slow
 def test_replicas_end_where_their_single_runs_do(data_dir, tmp_path):
     steps = dict(steps=10, eval_every=10, run__steps_per_call=10)
     single.run(small_li("lstm", replicas=2, seed=7, **steps), tmp_path / "all", None, data_dir)

@@ -113,6 +113,7 @@ def test_what_fails_is_said_and_the_rest_goes_on(data_dir, tmp_path):
     assert (broken / "result.json").exists() and other.stat().st_mtime_ns == finished
 
 
+@pytest.mark.slow
 def test_what_is_damaged_or_of_other_settings_fails_alone_and_before_the_training(data_dir, tmp_path, capsys):
     """fc1's paper folder is another config's, its honest result is empty, fc2's predictions are damaged."""
     chosen = {"rows": ["fc1", "fc2"]}

@@ -81,6 +81,7 @@ def test_both_directions_in_one_loop_are_both_directions(cell, monkeypatch):
     np.testing.assert_allclose(jax.jit(lambda *args: layer.apply(*args))(params, x), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_gradients_of_a_batch_over_devices_gather_no_clips():
     """Devices sum the gradients of the kernels, and never gather the factors of these."""
     code = """
@@ -119,6 +120,7 @@ for layer, shape in (
     assert done.stdout.split() == ["False", "True"] * 10, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_loops_of_lstms_copy_no_more_than_a_step():
     """They write over their inputs, for one network and for replicas, on one device and on several."""
     code = """

@@ -138,6 +138,7 @@ def test_every_kind_of_stage_gives_finite_logits_and_gradients(stages):
         assert np.isfinite(leaf).all() and (leaf != 0).any(), path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("steps", "stages"), [(501, 1), (130, 3)])
 def test_gradients_through_pools_are_those_of_flax_in_a_compiled_network(steps, stages, monkeypatch):
     """In a whole network, where XLA may compute a pool's input twice and round it in two ways."""

@@ -47,6 +47,7 @@ def test_fast_operations_have_the_values_and_gradients_of_plain_ones(name):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), fast, plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPS)
 def test_second_derivatives_are_those_of_plain_definitions(name):
     op, shapes = OPS[name]

@@ -120,6 +120,7 @@ def test_a_killed_gan_ends_as_the_uninterrupted_one(data_dir, table):
             np.testing.assert_array_equal(a["audio"], b["audio"])
 
 
+@pytest.mark.slow
 def test_clips_join_the_training_of_an_lstm_and_nothing_else(table, data_dir, tmp_path):
     lstm = dict(model__stages=(("conv", 8, 3, 4), ("recurrent", 4), ("last",)), steps=4, eval_every=4.0)
     config = config_of("beyond_gtzan_gan", "lstm_log_mel_gan", **SMALL, **lstm, replicas=2)

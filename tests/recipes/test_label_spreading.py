@@ -36,6 +36,18 @@ def table_dir(data_dir, tmp_path_factory):
     return root
 
 
+@pytest.fixture(autouse=True)
+def quick_embedding(request, monkeypatch):
+    """t-SNE takes most of a run's time; tests that ask for the fixture `tsne` have it."""
+    if "tsne" not in request.fixturenames:
+        monkeypatch.setattr(label_spreading, "embed", lambda latent_ND, seed: latent_ND[:, :2])
+
+
+@pytest.fixture
+def tsne():
+    """Embeds latents as a run does."""
+
+
 def run(table_dir, data_dir, row="spread_2", name="", **overrides):
     config = config_of("ntu_freesound", row, data__variant="stand_in", **overrides)
     folder = table_dir / (name or row) / config.protocol / "split_0"
@@ -62,7 +74,8 @@ def test_promotion_raises_the_share_of_right_labels_and_leaves_them_to_others(ta
     assert (folder / "result.json").stat().st_mtime_ns == before
 
 
-def test_counts_add_up_as_in_the_study_s_tables(table_dir, data_dir):
+@pytest.mark.slow
+def test_counts_add_up_as_in_the_study_s_tables(table_dir, data_dir, tsne):
     result, folder = run(table_dir, data_dir, "spread_5")
     lines = result["tables"]["Promotion"]["lines"]
     assert [line[0] for line in lines] == ["musical", "strings", "percussion", "creature", "non-human", "all"]
@@ -197,5 +210,5 @@ assert xy.shape == ({len(latent_ND)}, 2) and np.isfinite(xy).all(), xy
     assert done.returncode == 0, done.stderr
 
 
-def test_latents_of_one_dimension_are_embedded():
+def test_latents_of_one_dimension_are_embedded(tsne):
     assert np.isfinite(label_spreading.embed(np.arange(12.0)[:, None], 0)).all()
