@@ -77,7 +77,8 @@ def two_processes(*flags: list[str], timeout_s: float = 240) -> list[tuple[int, 
             process.kill()
 
 
-@pytest.mark.parametrize("source", ["resident", pytest.param("stream", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["resident", "stream"])
 def test_two_processes_give_the_single_process_result(reference, data_dir, tmp_path, source):
     workdir = tmp_path / "run"
     flags = [f"--config.run.source={source}", f"--workdir={workdir}", f"--data_dir={data_dir}"]

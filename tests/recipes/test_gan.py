@@ -18,6 +18,8 @@ from audiojax.recipes import augmentation, gan, single
 from audiojax.tasks.gan import Task
 from tests.conftest import ROOT, config_of, launch
 
+pytestmark = pytest.mark.slow
+
 SHORT = {"seconds": 1.0, "hop_s": 15.0, "shortest_s": 1.0, "pad": "zeros"}
 STAGES = dict(
     model__generator_stages=(("steps", 32), ("conv", 32, 3, 2), ("conv", 3, 2)),
@@ -97,7 +99,6 @@ def test_copies_of_training_clips_are_seen(table, data_dir, tmp_path):
     assert gan.nearest(flat[:3] + 9, flat)[1].min() > 5
 
 
-@pytest.mark.slow
 def test_a_killed_gan_ends_as_the_uninterrupted_one(data_dir, table):
     whole, killed = (table / name / "honest" / "split_0" for name in ("gan_log_mel", "killed"))
     flags = [*FLAGS, f"--data_dir={data_dir}", f"--workdir={killed}"]
@@ -120,7 +121,6 @@ def test_a_killed_gan_ends_as_the_uninterrupted_one(data_dir, table):
             np.testing.assert_array_equal(a["audio"], b["audio"])
 
 
-@pytest.mark.slow
 def test_clips_join_the_training_of_an_lstm_and_nothing_else(table, data_dir, tmp_path):
     lstm = dict(model__stages=(("conv", 8, 3, 4), ("recurrent", 4), ("last",)), steps=4, eval_every=4.0)
     config = config_of("beyond_gtzan_gan", "lstm_log_mel_gan", **SMALL, **lstm, replicas=2)

@@ -143,6 +143,7 @@ def test_result_is_a_run_s_with_a_trace_as_the_study_printed(finished, data_dir)
     assert (workdir / "result.json").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_seeds_choose_labels_of_their_own(finished, data_dir, tmp_path):
     _, alone = finished
     both = self_training.run(small(replicas=2, recipe__iterations=2), tmp_path / "run", None, data_dir)
@@ -243,6 +244,7 @@ def test_a_label_file_s_labels_are_the_first_ones(data_dir, tmp_path, finished):
     assert {row["weight"] for row in rows(tmp_path / "run" / "seed_0" / "iteration_00")} == {"0.5"}
 
 
+@pytest.mark.slow
 def test_a_seed_that_diverges_ends_there_and_the_others_go_on(data_dir, tmp_path, monkeypatch):
     iterate = self_training.iterate
 
