@@ -94,7 +94,7 @@ def check(config: ConfigDict, workdir: pathlib.Path | None) -> None:
     if not workdir:
         raise ConfigError(f"--workdir is missing; usage: {USAGE}")
     ranges.check(config)
-    packages = {"data": "data.datasets", "task": "tasks", "model": "models", "recipe": "recipes"}
+    packages = {"task": "tasks", "model": "models", "recipe": "recipes"}
     for section, package in packages.items():
         if name := config.get(section, {}).get("name"):
             names.choose(f"{section}.name", name, names.modules(package))

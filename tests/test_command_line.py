@@ -44,7 +44,6 @@ WRONG = {
     "not UTF-8": ([LI, b"--workdir=caf\xe9"], "the argument --workdir=caf\\udce9 is not UTF-8"),
     "no config": (["--workdir=x"], "--config is missing"),
     "recipe": ([LI, "--workdir=x", "--config.recipe.name=soup"], "recipe.name='soup' is unknown; known: "),
-    "data set": ([LI, "--workdir=x", "--config.data.name=audioste"], "nsynth; did you mean 'audioset'?"),
     "model": ([LI, "--workdir=x", "--config.model.name=mlpp"], "did you mean 'mlp'?"),
     "protocol": ([LI, "--workdir=x", "--config.protocol=honst"], "known: honest, paper; did you mean 'honest'?"),
     "variant": ([LI, "--workdir=x", "--config.data.variant=stand_on"], "must be 'released' or 'stand_in'"),
@@ -70,6 +69,7 @@ def test_mistake_is_answered_in_one_sentence(mistake, tmp_path):
 
 LATER = {
     "raw_dir": (["--raw_dir=/nowhere"], "--raw_dir=/nowhere has no folder audioset"),
+    "data set": (["--config.data.name=audioste"], "nsynth; did you mean 'audioset'?"),
 }
 ON_DATA = {
     "batch": (["--config.batch_size=4000"], "batch_size=4000 must be between 1 and the 1900"),

@@ -190,7 +190,14 @@ def test_agreed_labels_raise_map_at_3_over_verified_clips_alone(tmp_path):
     network |= {"input_dropout": 0.0, "dropout": 0.0}
     waveforms = {"frontend": {"name": "identity", "divisor": 2000.0}, "model": network}
     settings = {"data__name": "shapes", "data__subset_weights": {"unverified": 0.0}, "epochs": 0.0, "steps": 90}
-    settings |= {"eval_every": 30.0, "batch_size": 16, "eval_batch_size": 256, "optim__lr": 3e-3, "replicas": 5}
+    settings |= {
+        "eval_every": 30.0,
+        "batch_size": 16,
+        "eval_batch_size": 256,
+        "optim__lr": 3e-3,
+        "replicas": 5,
+        "run__first_layer": False,
+    }
     agreeing = {"iterations": 2, "lower": (0.0, 0.0), "upper": 1.0, "warm_start": False, "agreeing": True}
     agreeing = {f"recipe__{name}": value for name, value in agreeing.items()}
     config = config_of("ntu_freesound", "self_training_3", data__label_file="", **waveforms, **settings, **agreeing)
