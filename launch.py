@@ -65,7 +65,7 @@ def main(argv: list[str]) -> None:
         from audiojax import study
 
         chosen = {"rows": ROWS.value, "protocols": PROTOCOLS.value}
-        study.run(file, config, overrides, chosen, SPLITS.value, **folders)
+        study.run(file, study.plan(file, config, overrides, chosen, SPLITS.value, workdir), **folders)
 
 
 def log_folder() -> str | None:

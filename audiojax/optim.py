@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from audiojax.errors import ConfigError
+from audiojax import names
 from audiojax.state import TrainState
 
 
@@ -61,18 +61,19 @@ def make(config, total_steps: int) -> optax.GradientTransformation:
         "constant": optax.constant_schedule(config.lr),
         "cosine": optax.cosine_decay_schedule(config.lr, max(total_steps, 1)),
     }
-    if config.schedule not in schedules:
-        raise ConfigError(f"optim.schedule={config.schedule!r} is unknown; schedules: {', '.join(schedules)}.")
+    names.choose("optim.schedule", config.schedule, schedules)
     warmup_steps = round(config.warmup * total_steps)
 
     def learning_rate(step):
         rise = jnp.minimum(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
         return rise * schedules[config.schedule](step)
 
-    scalings = {"sgd": optax.identity, "momentum": lambda: optax.trace(0.9)}
-    scalings["adam"] = lambda: optax.scale_by_adam(config.b1)
-    if config.name not in scalings:
-        raise ConfigError(f"optim.name={config.name!r} is unknown; optimisers: {', '.join(scalings)}.")
+    scalings = {
+        "adam": lambda: optax.scale_by_adam(config.b1),
+        "sgd": optax.identity,
+        "momentum": lambda: optax.trace(0.9),
+    }
+    names.choose("optim.name", config.name, scalings)
     return optax.chain(
         clip(config.clip_norm) if config.clip_norm else optax.identity(),
         scalings[config.name](),

@@ -17,30 +17,22 @@ from audiojax.report import page
 
 def run(
     study: ModuleType,
-    config: ConfigDict,
-    overrides: dict,
-    chosen: dict[str, list[str]],
-    splits: int,
+    planned: list[tuple[pathlib.Path, ConfigDict]],
     workdir: pathlib.Path,
     raw_dir: pathlib.Path | None,
     data_dir: pathlib.Path,
 ) -> None:
-    """Trains what is not finished, each run in workdir/ROW/PROTOCOL/split_SEED, and writes the report to workdir.
-
-    A run that fails is reported, and the other runs go on.
+    """Trains what is not finished, and writes the report to workdir. A run that fails is reported; the others go on.
 
     Args:
-      study: its config file. config: the study's config, without a row. overrides: flat key -> value, for every row.
-      chosen: "rows" and "protocols" to run. An empty list: all rows, or those of `paper` and `honest` that the study
-        has.
-      splits: number of cuts of the data, with split_seed … split_seed+splits-1. Seeds are the config's replicas.
+      study: its config file. planned: folder and config of each run, as `plan` returns them.
 
     Raises:
-      ConfigError: an unknown row, protocol or key, or a wrong duration. RunError: runs failed, or are damaged.
+      RunError: runs failed, or are damaged.
     """
+    name, failed = config_file.name_of(study), {}
     with lock.hold(workdir):
         base = {row: config_file.config_of(study, row).to_dict() for row in study.ROWS}
-        planned, failed = plan(study, config, overrides, chosen, splits, workdir), {}
         meshes.agree("the table's runs", {"runs": [str(folder) for folder, _ in planned]})
         # One process looks at the folders: another host may not see yet what was written last.
         states = meshes.by_first(lambda: [state(folder, row_config) for folder, row_config in planned])
@@ -48,11 +40,11 @@ def run(
             if isinstance(why, str):
                 fail(failed, str(folder.relative_to(workdir)), why)
         pending = [planned_run for planned_run, finished in zip(planned, states) if finished is False]
-        train(pending, failed, config.study, workdir, raw_dir, data_dir)
+        train(pending, failed, name, workdir, raw_dir, data_dir)
         damaged = []
         if jax.process_index() == 0:
             workdir.mkdir(parents=True, exist_ok=True)
-            damaged = page.write(config.study, study.ROWS, base, workdir, data_dir, config_file.shown(study))
+            damaged = page.write(name, study.ROWS, base, workdir, data_dir, config_file.shown(study))
         console.say(f"tables and pages: {workdir / 'table.md'}, table.csv, table.tex, report.html")
         conclude(failed, damaged, len(planned), workdir)
 
@@ -129,9 +121,18 @@ def plan(
     splits: int,
     workdir: pathlib.Path,
 ) -> list[tuple[pathlib.Path, ConfigDict]]:
-    """Folder and config of every run of the table, in the order of the rows; arguments as for `run`.
+    """Folder and config of every run of a table, in the order of the rows: each in workdir/ROW/PROTOCOL/split_SEED.
 
     An override of a key that only some rows have leaves the other rows as they are, and is reported.
+
+    Args:
+      study: its config file. config: the study's config, without a row. overrides: flat key -> value, for every row.
+      chosen: "rows" and "protocols" to run. An empty list: all rows, or those of `paper` and `honest` that the study
+        has.
+      splits: number of cuts of the data, with split_seed … split_seed+splits-1. Seeds are the config's replicas.
+
+    Raises:
+      ConfigError: an unknown row, protocol or key, or a wrong duration.
     """
     check_chosen(config, {"rows": list(study.ROWS), "protocols": list(config.data.protocols)}, chosen)
     if "protocol" in overrides:

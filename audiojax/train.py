@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from audiojax import checkpoint, console, grid
+from audiojax import checkpoint, console, grid, names
 from audiojax import mesh as meshes
 from audiojax.checkpoint import Checkpoints
 from audiojax.data import order
@@ -240,11 +240,12 @@ class Trainer:
         logs = jax.device_get(logs)  # [steps, replicas]
         now_s = time.perf_counter()
         self.time_s["train"] += now_s - previous_s
-        names = sorted(logs, key=lambda name: name != "loss")  # reports the loss first
-        wrong = ~np.isfinite(np.stack([logs[name] for name in names], 1))  # [steps, quantities, replicas]
+        quantities = sorted(logs, key=lambda name: name != "loss")  # reports the loss first
+        wrong = ~np.isfinite(np.stack([logs[name] for name in quantities], 1))  # [steps, quantities, replicas]
         for replica in np.flatnonzero(wrong.any((0, 1)) & ~stopped & ~self._has_diverged()):
-            step, quantity = np.argwhere(wrong[..., replica])[0]
-            self._mark_diverged(replica, first + step + 1, names[quantity], logs[names[quantity]][step, replica])
+            step, number = np.argwhere(wrong[..., replica])[0]
+            quantity = quantities[number]
+            self._mark_diverged(replica, first + step + 1, quantity, logs[quantity][step, replica])
         self._writer.log(stop, {f"train/{name}": values.mean(0).tolist() for name, values in logs.items()})
         examples = (stop - first) * self._config.batch_size * self._config.replicas
         speed = examples / max(now_s - previous_s, 1e-9)
@@ -283,8 +284,7 @@ class Trainer:
         params, model_state = self._evaluated(state)
         summary = self._validate(step, params, model_state)
         chosen_by = self._config.select
-        if chosen_by not in summary:
-            raise ConfigError(f"select={chosen_by!r} is unknown; metrics: {', '.join(summary)}.")
+        names.choose("select", chosen_by, summary)
         values = np.asarray(summary[chosen_by], np.float32)
         if (np.isnan(values) & np.isfinite(summary["loss"])).any():
             raise NonFiniteError(f"valid {chosen_by} is not finite at step {step}; is every class in valid?")

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from audiojax import errors, host, process
+from configs import common
 from tests.conftest import ROOT
 
 HANGING = "import threading, time; threading.Thread(target=time.sleep, args=(100,)).start(); "  # as Orbax's may
@@ -142,6 +143,10 @@ def test_logs_are_appended_and_the_last_resort_is_stderr(tmp_path, monkeypatch, 
 )
 def test_the_malloc_setting_is_read_from_the_command_line(arguments, setting):
     assert process.malloc_setting(arguments) == setting
+
+
+def test_the_malloc_setting_is_by_default_that_of_the_configs():
+    assert process.malloc_setting([]) == common.base().run.malloc
 
 
 def test_each_malloc_setting_has_its_tunables():

@@ -20,7 +20,7 @@ ALL = {"rows": [], "protocols": []}
 
 
 def run(workdir, data_dir, chosen, splits=1, **overrides):
-    study.run(li_audioset, li_audioset.get_config(), SMALL | overrides, ALL | chosen, splits, workdir, None, data_dir)
+    study.run(li_audioset, plan(li_audioset, SMALL | overrides, chosen, splits, workdir), workdir, None, data_dir)
 
 
 def plan(file, overrides, chosen, splits, workdir):
@@ -173,7 +173,9 @@ def test_a_file_elsewhere_trains_its_own_rows(data_dir, tmp_path):
     path.write_text(text + "\n\nfor settings in ROWS.values():\n    settings['overrides'] |= {'optim': {'lr': 0.25}}\n")
     file = config_file.load(path)
     chosen = ALL | {"rows": ["fc1"], "protocols": ["paper"]}
-    study.run(file, config_file.config_of(file), SMALL, chosen, 1, tmp_path / "runs", None, data_dir)
+    workdir = tmp_path / "runs"
+    planned = study.plan(file, config_file.config_of(file), SMALL, chosen, 1, workdir)
+    study.run(file, planned, workdir, None, data_dir)
     config = json.loads((tmp_path / "runs" / "fc1" / "paper" / "split_0" / "config.json").read_text())
     assert config["optim"]["lr"] == 0.25 and config["study"] == "li_audioset"
     assert f"--config={path}:fc1" in (tmp_path / "runs" / "report.html").read_text()
@@ -219,6 +221,6 @@ def test_where_every_run_fails_for_one_reason_it_is_said_once(tmp_path):
         RunError, match=r"2 of 2 runs failed \(fc1/paper/split_0, fc1/honest/split_0: .*no folder audios"
     ):
         settings = SMALL | {"data.variant": "released"}
-        chosen = ALL | {"rows": ["fc1"]}
-        study.run(li_audioset, li_audioset.get_config(), settings, chosen, 1, workdir, tmp_path, tmp_path / "data")
+        planned = plan(li_audioset, settings, {"rows": ["fc1"]}, 1, workdir)
+        study.run(li_audioset, planned, workdir, tmp_path, tmp_path / "data")
     assert "No run is finished yet" in (workdir / "table.md").read_text()

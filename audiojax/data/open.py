@@ -6,13 +6,13 @@ import pathlib
 
 import jax
 
-from audiojax import console
+from audiojax import console, names
 from audiojax import mesh as meshes
 from audiojax.data import prepared as prepared_data
 from audiojax.data import release, resident
 from audiojax.data.protocol import check_leaks, make_parts
 from audiojax.data.windows import Part
-from audiojax.errors import ConfigError, DataError
+from audiojax.errors import DataError
 
 
 def open_data(config, raw_dir: pathlib.Path | None, data_dir: pathlib.Path) -> prepared_data.Prepared:
@@ -68,9 +68,7 @@ def open_parts(config, data, prepared: prepared_data.Prepared) -> tuple[dict[str
     Raises:
       ConfigError: an unknown protocol, or a cut that cannot be made. DataError: the cut leaks, or a part is empty.
     """
-    if config.protocol not in data.protocols:
-        known = ", ".join(data.protocols)
-        raise ConfigError(f"protocol={config.protocol!r} is unknown; protocols: {known}.")
+    names.choose("protocol", config.protocol, data.protocols)
     protocol = data.protocols[config.protocol]
     parts, classes, notes = make_parts(prepared, protocol, data)
     apart = ("segment",) if protocol.get("unit") == "segment" else ("id",)

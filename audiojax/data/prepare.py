@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from audiojax import durable, names
 from audiojax.data.prepared import DESCRIPTION, VERSION, find, folder_of
 from audiojax.data.release import find_release
-from audiojax.errors import ConfigError, DataError
+from audiojax.errors import DataError
 
 
 def prepare(name: str, variant: str, raw_dir: pathlib.Path | None, data_dir: pathlib.Path, strict: bool) -> None:
@@ -26,8 +26,7 @@ def prepare(name: str, variant: str, raw_dir: pathlib.Path | None, data_dir: pat
       ConfigError: an unknown name or variant. DataError: the release is absent, or unreadable.
     """
     builder_class = names.data_set(name)
-    if variant not in builder_class.builder_configs:
-        raise ConfigError(f"data.variant={variant!r} is unknown; variants: {', '.join(builder_class.builder_configs)}.")
+    names.choose("data.variant", variant, builder_class.builder_configs)
     release = find_release(name, raw_dir) if variant == "released" else None
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
